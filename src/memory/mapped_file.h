@@ -1,0 +1,37 @@
+#pragma once
+// A file mapped read-only. The mapping stays valid when the file is renamed or unlinked.
+
+#include <cstddef>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "base/error.h"
+
+namespace axon {
+
+class MappedFile {
+ public:
+  MappedFile() = default;
+  // kNotFound or kIo, with the path in the message. An empty file maps to an empty span.
+  static Result<MappedFile> open(const std::string& path);
+  MappedFile(MappedFile&& other) noexcept
+      : path_(std::move(other.path_)), data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+  MappedFile& operator=(MappedFile&& other) noexcept;
+  ~MappedFile();
+
+  const std::string& path() const { return path_; }
+  std::span<const std::byte> bytes() const { return {data_, size_}; }
+  std::string_view text() const { return {reinterpret_cast<const char*>(data_), size_}; }
+
+  // Drops the pages that lie wholly inside `range` from this process: they count no longer, and come back when read.
+  void drop(std::span<const std::byte> range) const;
+
+ private:
+  std::string path_;
+  const std::byte* data_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+}  // namespace axon
