@@ -4,6 +4,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "io/json_scan.h"
+
 namespace axon {
 namespace {
 
@@ -16,7 +18,7 @@ class Events : public nlohmann::json_sax<nlohmann::json> {
   bool null() override { return ok(handler_.null()); }
   bool boolean(bool v) override { return ok(handler_.boolean(v)); }
   bool number_integer(number_integer_t v) override {
-    return ok(v >= 0 ? handler_.unsigned_integer(static_cast<std::uint64_t>(v)) : handler_.negative_integer(v));
+    return ok(handler_.negative_integer(v));  // called for literals with a minus only, "-0" among them
   }
   bool number_unsigned(number_unsigned_t v) override { return ok(handler_.unsigned_integer(v)); }
   bool number_float(number_float_t v, const string_t&) override { return ok(handler_.real(v)); }
@@ -50,6 +52,7 @@ class Events : public nlohmann::json_sax<nlohmann::json> {
 }  // namespace
 
 Status read_json(std::string_view text, std::string_view what, JsonHandler& handler, std::size_t max_depth) {
+  AXON_TRY(scan_json(text, what));
   Events events(handler, max_depth);
   const bool done = nlohmann::json::sax_parse(text.begin(), text.end(), &events);
   if (events.error) {

@@ -25,7 +25,7 @@ struct Weight {
   std::size_t rows = 0;
   std::size_t cols = 0;
   DType dtype = DType::kF32;  // of `data`; kU32 when quantised
-  Affine affine;
+  Affine affine{};
 
   bool quantised() const { return affine.bits != 0; }
   std::size_t groups() const { return cols / static_cast<std::size_t>(affine.group_size); }

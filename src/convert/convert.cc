@@ -1,0 +1,146 @@
+#include "convert/convert.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+
+#include "base/random.h"
+#include "io/atomic_file.h"
+#include "memory/mapped_file.h"
+#include "quant/affine.h"
+
+namespace axon {
+namespace {
+
+Status copy_file(const std::string& from, const std::string& to) {
+  const MappedFile file = AXON_TRY(MappedFile::open(from));
+  AtomicFile out = AXON_TRY(AtomicFile::create(to));
+  AXON_TRY(out.write(file.bytes()));
+  return out.finish();
+}
+
+Weight stored_weight(const OutputTensor& t, const StoredTensor& s) {
+  Weight w{.data = s.parts[0].data(), .rows = t.rows(), .cols = t.cols(), .dtype = s.dtype, .affine = s.affine};
+  w.affine.scales = s.parts[1].data();
+  w.affine.biases = s.parts[2].data();
+  return w;
+}
+
+// The original saves a tied head a second time under its own name.
+bool repeats_embedding(const Config& config, const TensorSpec& spec, const StoredTensor& head,
+                       const StoredTensor& embedding) {
+  return spec.name == "lm_head" && config.weight_tying && head.file != nullptr && head.dtype == embedding.dtype &&
+         head.parts[0].size() == embedding.parts[0].size() && head.affine.bits == 0 &&
+         std::memcmp(head.parts[0].data(), embedding.parts[0].data(), head.parts[0].size()) == 0;
+}
+
+void finish_plan(ConvertPlan& plan, std::size_t threads) {
+  plan.output = written_bytes(plan.tensors);
+  plan.buffers = write_model_buffers(plan.tensors, threads);
+}
+
+float initial_value(const TensorSpec& spec, const CounterRng& rng, std::uint64_t i) {
+  switch (spec.init.kind) {
+    case Init::kUniform: return rng.symmetric(i, static_cast<float>(spec.init.scale));
+    case Init::kNormal: return rng.normal(i) * static_cast<float>(spec.init.scale);
+    case Init::kOnes: return 1.0f;
+    case Init::kZeros: return 0.0f;
+    case Init::kLogCount: return std::log(static_cast<float>(i % spec.cols() + 1));
+  }
+  return 0.0f;
+}
+
+// Rows of the source files; pages are given back behind the block in work.
+class StoredRows : public RowSource {
+ public:
+  explicit StoredRows(const ConvertPlan& plan) : plan_(plan) {}
+  void read(const OutputTensor& t, std::uint64_t r, std::span<float> row) const override {
+    affine::decode_row(stored_weight(t, of(t)), r, 0, row);
+  }
+  void passed(const OutputTensor& t, std::uint64_t rows) const override {
+    const StoredTensor& stored = of(t);
+    for (const auto& part : stored.parts) {
+      if (!part.empty()) stored.file->drop(part.first(part.size() / t.rows() * rows));
+    }
+  }
+
+ private:
+  const StoredTensor& of(const OutputTensor& t) const {
+    return plan_.stored[static_cast<std::size_t>(&t - plan_.tensors.data())];
+  }
+  const ConvertPlan& plan_;
+};
+
+class RandomRows : public RowSource {
+ public:
+  explicit RandomRows(std::uint64_t seed) : seed_(seed) {}
+  void read(const OutputTensor& t, std::uint64_t r, std::span<float> row) const override {
+    const CounterRng rng(seed_, hash64(t.spec.full_name()));
+    for (std::size_t i = 0; i < row.size(); ++i) row[i] = initial_value(t.spec, rng, r * row.size() + i);
+  }
+  void passed(const OutputTensor&, std::uint64_t) const override {}
+
+ private:
+  std::uint64_t seed_;
+};
+
+}  // namespace
+
+Result<ConvertPlan> plan_quantize(const ModelFiles& model, const WeightFormat& want, std::size_t threads) {
+  ConvertPlan plan;
+  std::set<std::string, std::less<>> used;
+  for (const TensorSpec& spec : tensor_list(model.config)) {
+    const StoredTensor stored = AXON_TRY(find_stored(spec, model.tensors, used));
+    if (stored.file == nullptr) continue;
+    if (!plan.stored.empty() && repeats_embedding(model.config, spec, stored, plan.stored.front())) continue;
+    OutputTensor out{.spec = spec, .dtype = stored.dtype, .affine = stored.affine};
+    if (spec.is_matrix()) apply_format(spec, want, out.dtype, out.affine);
+    plan.tensors.push_back(out);
+    plan.stored.push_back(stored);
+  }
+  AXON_TRY(check_all_used(model.tensors, used));
+  finish_plan(plan, threads);
+  return plan;
+}
+
+Status quantize(const ModelFiles& model, const ConvertPlan& plan, const std::string& out, Ledger& ledger,
+                cpu::ThreadPool& pool, const WriteProgress& progress) {
+  AtomicDirectory folder = AXON_TRY(AtomicDirectory::create(out));
+  AXON_TRY(write_file(folder.path() + "/config.json", to_json(model.config)));
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json"}) {
+    const std::string from = model.folder + "/" + name;
+    std::error_code ignored;
+    if (std::filesystem::exists(from, ignored)) AXON_TRY(copy_file(from, folder.path() + "/" + name));
+  }
+  for (std::size_t i = 0; i < plan.tensors.size(); ++i) {
+    AXON_TRY(check_finite(plan.tensors[i].spec, plan.stored[i], /*keep_pages=*/false));
+  }
+  const StoredRows source(plan);
+  AXON_TRY(write_model(folder.path() + "/model.safetensors", plan.tensors, source, ledger, pool, progress));
+  return folder.finish();
+}
+
+ConvertPlan plan_init(const Config& config, const WeightFormat& want, std::size_t threads) {
+  ConvertPlan plan;
+  for (const TensorSpec& spec : tensor_list(config)) {
+    if (spec.optional) continue;
+    OutputTensor out{.spec = spec, .dtype = spec.is_matrix() ? DType::kBF16 : DType::kF32};
+    if (spec.is_matrix()) apply_format(spec, want, out.dtype, out.affine);
+    plan.tensors.push_back(out);
+  }
+  finish_plan(plan, threads);
+  return plan;
+}
+
+Status init(const Config& config, const ConvertPlan& plan, std::uint64_t seed, const std::string& tokenizer_path,
+            const std::string& out, Ledger& ledger, cpu::ThreadPool& pool, const WriteProgress& progress) {
+  AtomicDirectory folder = AXON_TRY(AtomicDirectory::create(out));
+  AXON_TRY(write_file(folder.path() + "/config.json", to_json(config)));
+  if (!tokenizer_path.empty()) AXON_TRY(copy_file(tokenizer_path, folder.path() + "/tokenizer.json"));
+  const RandomRows source(seed);
+  AXON_TRY(write_model(folder.path() + "/model.safetensors", plan.tensors, source, ledger, pool, progress));
+  return folder.finish();
+}
+
+}  // namespace axon

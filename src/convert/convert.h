@@ -1,0 +1,34 @@
+#pragma once
+// quantize: a model in another precision. init: random weights, written straight in the asked precision.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "convert/write_model.h"
+#include "model/model_files.h"
+
+namespace axon {
+
+// A conversion, decided from headers; execution follows it.
+struct ConvertPlan {
+  std::vector<OutputTensor> tensors;
+  std::vector<StoredTensor> stored;  // quantize: the source of each tensor; init: none
+  Bytes output;                      // data of the new file
+  Bytes buffers;                     // what execution reserves under "conversion"
+};
+
+// Matrices take the precision, routers and everything that is no matrix keep theirs; a head that repeats the embedding
+// of a tied model is left out.
+Result<ConvertPlan> plan_quantize(const ModelFiles& model, const WeightFormat& want, std::size_t threads);
+// Writes the folder `out` (new; appears when it is whole) with config.json, model.safetensors and the tokenizer.
+Status quantize(const ModelFiles& model, const ConvertPlan& plan, const std::string& out, Ledger& ledger,
+                cpu::ThreadPool& pool, const WriteProgress& progress);
+
+// Matrices in `want` (kKeep: bf16), routers in bf16, the rest in float32. Distributions as the original's (spec 2).
+ConvertPlan plan_init(const Config& config, const WeightFormat& want, std::size_t threads);
+// `tokenizer_path`: copied beside the weights; empty for none. Equal seeds give equal files, whatever the threads.
+Status init(const Config& config, const ConvertPlan& plan, std::uint64_t seed, const std::string& tokenizer_path,
+            const std::string& out, Ledger& ledger, cpu::ThreadPool& pool, const WriteProgress& progress);
+
+}  // namespace axon

@@ -1,0 +1,50 @@
+#pragma once
+// Writing a model's tensors row by row: the one road for quantize (rows from a file) and init (rows from a generator).
+// Memory is a few rows a thread and one block of output, whatever the size of the model.
+
+#include <functional>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kernels/cpu/thread_pool.h"
+#include "memory/arena.h"
+#include "model/stored.h"
+
+namespace axon {
+
+// A tensor to be written and its form.
+struct OutputTensor {
+  TensorSpec spec;
+  DType dtype = DType::kBF16;
+  Affine affine{};  // bits != 0: quantised
+
+  // As it is worked through: matrices by their rows, anything else by its first dimension.
+  std::uint64_t rows() const { return spec.is_matrix() ? spec.rows() : spec.shape[0]; }
+  std::uint64_t cols() const { return spec.shape.elements() / rows(); }
+};
+
+// Where rows come from.
+class RowSource {
+ public:
+  virtual ~RowSource() = default;
+  // Row `r` of a tensor as float32. Called from several threads at once.
+  virtual void read(const OutputTensor& tensor, std::uint64_t r, std::span<float> row) const = 0;
+  // Rows below `rows` of this tensor, and all tensors before it, will not be asked for again.
+  virtual void passed(const OutputTensor& tensor, std::uint64_t rows) const = 0;
+};
+// Called after each block; false stops (kCancelled).
+using WriteProgress = std::function<bool(Bytes done, Bytes total)>;
+
+// The buffers that write_model will reserve under the account "conversion".
+Bytes write_model_buffers(std::span<const OutputTensor> tensors, std::size_t threads);
+// The size of the file's data section.
+Bytes written_bytes(std::span<const OutputTensor> tensors);
+
+// Writes `path` (a new file, which appears when it is whole). kInvalidArgument names a tensor whose values leave the
+// range of the scale's type.
+Status write_model(const std::string& path, std::span<const OutputTensor> tensors, const RowSource& source,
+                   Ledger& ledger, cpu::ThreadPool& pool, const WriteProgress& progress);
+
+}  // namespace axon

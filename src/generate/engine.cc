@@ -1,0 +1,88 @@
+#include "generate/engine.h"
+
+#include <algorithm>
+
+namespace axon {
+namespace {
+
+Bytes sampler_bytes(const Config& config) {
+  Carver carver;
+  Sampler({}, config.vocab_size, carver);
+  return carver.peak();
+}
+
+// Adds to the account's line, or makes it.
+void add(std::vector<PlanLine>& lines, std::string_view account, Bytes bytes) {
+  for (PlanLine& line : lines) {
+    if (line.account == account) {
+      line.bytes += bytes;
+      return;
+    }
+  }
+  lines.push_back({std::string(account), bytes});
+}
+
+}  // namespace
+
+Bytes EnginePlan::total() const {
+  Bytes sum;
+  for (const PlanLine& line : lines) sum += line.bytes;
+  return sum;
+}
+
+cpu::DeviceLimits device_limits(const Config& c, std::size_t tokens) {
+  const std::size_t widest = std::max({c.ssm_intermediate_dim(), c.hidden_dim, c.d_source_model, c.moe_intermediate_dim});
+  return {.x_elements_max = tokens * widest,
+          .rows_of_x_max = tokens,
+          .cols_max = widest,
+          .head_dim_max = c.head_dim(),
+          .states_max = c.ssm_d_state};
+}
+
+Result<EnginePlan> Engine::plan(const ModelFiles& files, const TokenizerShape* tokenizer, const EngineOptions& options) {
+  EnginePlan plan{.weights = AXON_TRY(plan_weights(files.config, files.tensors, options.weights, options.threads)), .lines = {}};
+  for (const WeightsPlan::Zone& zone : plan.weights.zones) add(plan.lines, zone.account, zone.bytes());
+  Session::plan(files.config, options.session,
+                [&](std::string_view account, Bytes bytes) { add(plan.lines, account, bytes); });
+  const std::size_t tokens = std::min(options.session.prefill_chunk, options.session.context);
+  add(plan.lines, account::kWorkspace,
+      cpu::CpuDevice::scratch_bytes(device_limits(files.config, tokens), options.threads));
+  add(plan.lines, account::kLogits, sampler_bytes(files.config));
+  if (plan.weights.conversion > 0_B) add(plan.lines, account::kConversion, plan.weights.conversion);
+  if (tokenizer != nullptr) add(plan.lines, account::kTokenizer, tokenizer->bytes());
+  add(plan.lines, account::kText, options.text);
+  add(plan.lines, account::kProcess, kProcessBytes);
+  return plan;
+}
+
+Result<std::unique_ptr<Engine>> Engine::create(ModelFiles files, const TokenizerShape* tokenizer,
+                                               std::string_view tokenizer_json, const EnginePlan& plan,
+                                               const EngineOptions& options, Bytes limit,
+                                               const Model::Progress& progress) {
+  if (plan.total() > limit) {
+    return make_error(ErrorCode::kOverBudget, "needs {}, but the budget is {}", to_string(plan.total()), to_string(limit));
+  }
+  if (tokenizer != nullptr && tokenizer->vocab_size() > files.config.vocab_size) {
+    return make_error(ErrorCode::kInvalidArgument, "{}: has ids up to {}, but the model's vocab_size is {}",
+                      files.tokenizer_path, tokenizer->vocab_size() - 1, files.config.vocab_size);
+  }
+  std::unique_ptr<Engine> engine(new Engine(limit));
+  Ledger& ledger = engine->ledger_;
+  engine->process_ = AXON_TRY(ledger.reserve(account::kProcess, kProcessBytes));
+  engine->text_ = AXON_TRY(ledger.reserve(account::kText, options.text));
+  const Config config = files.config;
+  const std::size_t tokens = std::min(options.session.prefill_chunk, options.session.context);
+  engine->device_ = AXON_TRY(
+      cpu::CpuDevice::create(ledger, device_limits(config, tokens), options.threads, options.session.arithmetic));
+  if (tokenizer != nullptr) engine->tokenizer_.emplace(AXON_TRY(Tokenizer::load(tokenizer_json, *tokenizer, ledger)));
+  engine->model_.emplace(AXON_TRY(
+      Model::load(config, std::move(files.tensors), plan.weights, ledger, engine->device_->pool(), progress)));
+  engine->session_.emplace(AXON_TRY(Session::create(*engine->model_, *engine->device_, ledger, options.session)));
+  engine->sampler_arena_ = AXON_TRY(Arena::create(ledger, account::kLogits, sampler_bytes(config)));
+  Carver carver = engine->sampler_arena_.carver();
+  engine->sampler_.emplace(options.sampling, config.vocab_size, carver);
+  AXON_CHECK(ledger.used() == plan.total());
+  return engine;
+}
+
+}  // namespace axon

@@ -1,0 +1,74 @@
+#pragma once
+// Engine: everything that a run needs, planned as one list of accounts and granted by one ledger.
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "generate/sampler.h"
+#include "generate/session.h"
+#include "kernels/cpu/cpu_device.h"
+#include "model/model_files.h"
+#include "tokenizer/tokenizer.h"
+
+namespace axon {
+
+// What the program takes beside its accounts: code, C and C++ libraries, stacks, heap of small objects. Measured as the
+// resident set of a run less its accounts (docs/memory.md), rounded up; the rest of the contract is exact.
+inline constexpr Bytes kProcessBytes = 10_MiB;
+
+struct EngineOptions {
+  WeightFormat weights;
+  SessionOptions session;
+  SamplingOptions sampling;
+  std::size_t threads = 1;
+  Bytes text;  // texts and ids that the command holds beside the session
+};
+
+struct PlanLine {
+  std::string account;
+  Bytes bytes;
+};
+
+struct EnginePlan {
+  WeightsPlan weights;
+  std::vector<PlanLine> lines;  // one an account, in the order of printing
+  Bytes total() const;
+};
+
+class Engine {
+ public:
+  // From headers alone. Without a tokenizer its line is missing.
+  static Result<EnginePlan> plan(const ModelFiles& files, const TokenizerShape* tokenizer, const EngineOptions& options);
+
+  // Executes the plan: reserves every line, loads, and stands ready. `tokenizer_json` is the text that was measured.
+  // kOverBudget when the ledger's limit is below the plan.
+  static Result<std::unique_ptr<Engine>> create(ModelFiles files, const TokenizerShape* tokenizer,
+                                                std::string_view tokenizer_json, const EnginePlan& plan,
+                                                const EngineOptions& options, Bytes limit,
+                                                const Model::Progress& progress = {});
+
+  const Ledger& ledger() const { return ledger_; }
+  const Model& model() const { return *model_; }
+  const Tokenizer& tokenizer() const { return *tokenizer_; }
+  Session& session() { return *session_; }
+  Sampler& sampler() { return *sampler_; }
+  cpu::CpuDevice& device() { return *device_; }
+
+ private:
+  explicit Engine(Bytes limit) : ledger_(limit) {}
+  Ledger ledger_;  // first, so that it outlives what it granted
+  Reservation process_, text_;
+  std::unique_ptr<cpu::CpuDevice> device_;
+  std::optional<Tokenizer> tokenizer_;
+  std::optional<Model> model_;
+  std::optional<Session> session_;
+  Arena sampler_arena_;
+  std::optional<Sampler> sampler_;
+};
+
+// The largest shapes of a pass of `tokens` tokens.
+cpu::DeviceLimits device_limits(const Config& config, std::size_t tokens);
+
+}  // namespace axon

@@ -1,0 +1,73 @@
+#pragma once
+// Files and folders that appear whole or not at all: written under a temporary name, flushed, then renamed.
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "base/error.h"
+
+namespace axon {
+
+// A file that stands under its name only after finish(). Destroying it before removes the temporary. Movable.
+class AtomicFile {
+ public:
+  // Creates `path`.tmp-<pid> beside `path`. kInvalidArgument "<path> already exists"; kIo or kNotFound with the reason.
+  static Result<AtomicFile> create(const std::string& path);
+  AtomicFile(AtomicFile&& other) noexcept;
+  AtomicFile& operator=(AtomicFile&&) = delete;
+  ~AtomicFile();
+
+  // Appends. kIo with path and reason; then every later call answers kIo too.
+  Status write(std::span<const std::byte> bytes);
+  // The same at a place of its own; what is never written reads as zeros.
+  Status write_at(std::uint64_t offset, std::span<const std::byte> bytes);
+  Status write(std::string_view text) { return write(std::as_bytes(std::span(text))); }
+  // Flushes the file, renames it, flushes the folder. Never replaces a file that came up meanwhile (kInvalidArgument).
+  Status finish();
+
+  const std::string& path() const { return path_; }
+
+ private:
+  AtomicFile() = default;
+  Error failure(std::string_view action);
+  void start_writeback();
+
+  std::string path_, temporary_;
+  int fd_ = -1;
+  bool failed_ = false;
+  std::uint64_t written_ = 0;
+  std::uint64_t queued_ = 0;  // bytes that the system was told to start writing out
+};
+
+// A folder that stands under its name only after finish(). Destroying it before removes it and all that is in it.
+class AtomicDirectory {
+ public:
+  // Creates `path`.tmp-<pid>; the parent must exist. kInvalidArgument "<path> already exists"; kIo or kNotFound.
+  static Result<AtomicDirectory> create(const std::string& path);
+  AtomicDirectory(AtomicDirectory&& other) noexcept
+      : final_(std::move(other.final_)), temporary_(std::exchange(other.temporary_, {})) {}
+  AtomicDirectory& operator=(AtomicDirectory&&) = delete;
+  ~AtomicDirectory();
+
+  // Where to put files until finish(), and the name that the folder will have.
+  const std::string& path() const { return temporary_; }
+  const std::string& final_path() const { return final_; }
+  // Flushes the folder, renames it, flushes its parent. The files in it must have been flushed (AtomicFile does).
+  Status finish();
+
+ private:
+  AtomicDirectory() = default;
+  std::string final_, temporary_;
+};
+
+// A whole new file, through AtomicFile: refuses when `path` exists.
+Status write_file(const std::string& path, std::string_view text);
+
+// The contents of a file that is expected to be small. kCorrupt when it has more than `max_bytes`; kNotFound, kIo.
+Result<std::string> read_small_file(const std::string& path, std::uint64_t max_bytes);
+
+}  // namespace axon

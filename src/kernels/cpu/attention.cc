@@ -1,0 +1,46 @@
+#include "kernels/cpu/attention.h"
+
+#include <algorithm>
+
+#include "base/bytes.h"
+#include "kernels/cpu/attention_keys.h"
+
+namespace axon::cpu {
+
+Attention::Attention(std::size_t head_dim_max, std::size_t threads, Carver& carver)
+    : head_dim_max_(round_up(head_dim_max, 16)),
+      scratch_(carver.span<float>(threads * attention_floats(head_dim_max_))),
+      halves_(carver.span<std::uint16_t>(threads * attention_halves(head_dim_max_))) {}
+
+void Attention::run(ThreadPool& pool, Mat<const float> q, Mat<const float> k, Mat<const float> v, const KvCache& past,
+                    std::uint64_t first_position, std::size_t window, Mat<float> y) const {
+  const std::size_t T = q.rows, H = past.heads, A = past.head_dim;
+  AXON_DCHECK(A <= head_dim_max_ && window >= 1 && (past.dtype == DType::kF16 || past.dtype == DType::kF32));
+  AXON_DCHECK(q.cols == H * A && k.cols == H * A && v.cols == H * A && y.cols == H * A);
+  AXON_DCHECK(k.rows == T && v.rows == T && y.rows == T);
+  AXON_DCHECK(past.capacity + 1 >= std::min<std::uint64_t>(window, first_position));
+  const auto reach = static_cast<std::int64_t>(std::min<std::uint64_t>(window, first_position + T));
+  const AttentionCall call{q, k, v, past, first_position, reach, y};
+  const auto scratch = [&](std::size_t thread) {
+    return AttentionScratch{scratch_.data() + thread * attention_floats(head_dim_max_),
+                            halves_.data() + thread * attention_halves(head_dim_max_)};
+  };
+  const bool few = T <= kStreamTokensMax;
+  const std::size_t pieces = few ? T : (T + kTileQueries - 1) / kTileQueries;
+  // Below some 16 K elements of keys, waking a thread takes longer than the work.
+  const std::size_t keys = static_cast<std::size_t>(reach) * T;
+  const std::size_t grain = keys * A * H < 16384 ? H * pieces : 1;
+  pool.share(H * pieces, grain, [&](std::size_t begin, std::size_t end, std::size_t thread) {
+    for (std::size_t i = begin; i < end; ++i) {
+      const std::size_t head = i / pieces, piece = i % pieces;
+      if (few) {
+        attend_stream(call, head, piece, scratch(thread));
+      } else {
+        const std::size_t t0 = piece * kTileQueries;
+        attend_tile(call, head, t0, std::min(kTileQueries, T - t0), scratch(thread));
+      }
+    }
+  });
+}
+
+}  // namespace axon::cpu

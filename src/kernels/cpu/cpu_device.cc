@@ -1,0 +1,81 @@
+#include "kernels/cpu/cpu_device.h"
+
+#include <utility>
+
+#include "kernels/cpu/conv.h"
+#include "kernels/cpu/elementwise.h"
+#include "kernels/cpu/embed.h"
+#include "kernels/cpu/moe.h"
+#include "kernels/cpu/norm.h"
+
+namespace axon::cpu {
+namespace {
+
+MatmulLimits matmul_limits(const DeviceLimits& limits) {
+  return {.x_elements_max = limits.x_elements_max,
+          .cols_max = limits.cols_max,
+          .rows_of_x_max = limits.rows_of_x_max};
+}
+
+}  // namespace
+
+// The same parts in the same order as the constructor's members.
+Bytes CpuDevice::scratch_bytes(const DeviceLimits& limits, std::size_t threads) {
+  Carver carver;
+  Attention(limits.head_dim_max, threads, carver);
+  Scan(limits.states_max, threads, carver);
+  return carver.peak() + Matmul::scratch_bytes(matmul_limits(limits), threads);
+}
+
+Result<std::unique_ptr<CpuDevice>> CpuDevice::create(Ledger& ledger, const DeviceLimits& limits, std::size_t threads,
+                                                     Arithmetic arithmetic) {
+  Arena arena = AXON_TRY(Arena::create(ledger, account::kWorkspace, scratch_bytes(limits, threads)));
+  return std::unique_ptr<CpuDevice>(new CpuDevice(std::move(arena), limits, threads, arithmetic));
+}
+
+CpuDevice::CpuDevice(Arena arena, const DeviceLimits& limits, std::size_t threads, Arithmetic arithmetic)
+    : arena_(std::move(arena)),
+      carver_(arena_.carver()),
+      pool_(threads),
+      attention_(limits.head_dim_max, threads, carver_),
+      scan_(limits.states_max, threads, carver_),
+      matmul_(matmul_limits(limits), arithmetic, pool_, carver_) {}
+
+void CpuDevice::matmul(std::span<const Product> products) { matmul_.run(products); }
+
+void CpuDevice::embed(const Weight& table, std::span<const std::uint32_t> ids, Mat<float> y) {
+  cpu::embed(pool_, table, ids, y);
+}
+
+void CpuDevice::rms_norm(Mat<const float> x, std::span<const float> weight, float eps, Mat<float> y) {
+  cpu::rms_norm(pool_, x, weight, eps, y);
+}
+
+void CpuDevice::conv_silu(Mat<const float> x, Mat<const float> taps, std::span<const float> bias, Mat<float> tail,
+                          Mat<float> u) {
+  cpu::conv_silu(pool_, x, taps, bias, tail, u);
+}
+
+void CpuDevice::scan(const ScanInput& in, Mat<float> h, Mat<float> y) { scan_.run(pool_, in, h, y); }
+
+void CpuDevice::attend(Mat<const float> q, Mat<const float> k, Mat<const float> v, const KvCache& past,
+                       std::uint64_t first_position, std::size_t window, Mat<float> y) {
+  attention_.run(pool_, q, k, v, past, first_position, window, y);
+}
+
+void CpuDevice::append(Mat<const float> k, Mat<const float> v, std::uint64_t first_position, const KvCache& cache) {
+  cpu::append(pool_, k, v, first_position, cache);
+}
+
+void CpuDevice::route(Mat<const float> logits, Mat<std::uint32_t> experts, Mat<float> scores) {
+  cpu::route(logits, experts, scores);
+}
+
+void CpuDevice::swiglu(Mat<const float> gate, Mat<const float> up, Mat<float> h) { cpu::swiglu(pool_, gate, up, h); }
+
+void CpuDevice::combine(Mat<const float> routed, Mat<const std::uint32_t> slots, Mat<const float> scores,
+                        Mat<const float> shared, Mat<const float> shared_gate, Mat<float> x) {
+  cpu::combine(pool_, routed, slots, scores, shared, shared_gate, x);
+}
+
+}  // namespace axon::cpu

@@ -1,0 +1,64 @@
+#pragma once
+// CpuDevice: the instruction set on this processor's vector units, with threads inside each verb.
+
+#include <memory>
+
+#include "base/error.h"
+#include "kernels/cpu/attention.h"
+#include "kernels/cpu/matmul.h"
+#include "kernels/cpu/scan.h"
+#include "kernels/cpu/thread_pool.h"
+#include "kernels/device.h"
+#include "memory/arena.h"
+
+namespace axon::cpu {
+
+// The largest shapes that will come: the scratch is planned from these. 0: no such verb will come.
+struct DeviceLimits {
+  std::size_t x_elements_max = 0;  // of the x of one Product
+  std::size_t rows_of_x_max = 0;   // of the x of one Product
+  std::size_t cols_max = 0;        // of any weight of a Product
+  std::size_t head_dim_max = 0;    // A, of attend
+  std::size_t states_max = 0;      // N, of scan
+};
+
+// After create() no verb allocates. One verb at a time.
+class CpuDevice : public Device {
+ public:
+  // What create() takes from the ledger, to the byte.
+  static Bytes scratch_bytes(const DeviceLimits& limits, std::size_t threads);
+  // Fails when the ledger or the system refuses the scratch. `threads` counts the caller.
+  static Result<std::unique_ptr<CpuDevice>> create(Ledger& ledger, const DeviceLimits& limits, std::size_t threads,
+                                                   Arithmetic arithmetic);
+
+  using Device::matmul;
+  void matmul(std::span<const Product> products) override;
+  void embed(const Weight& table, std::span<const std::uint32_t> ids, Mat<float> y) override;
+  void rms_norm(Mat<const float> x, std::span<const float> weight, float eps, Mat<float> y) override;
+  void conv_silu(Mat<const float> x, Mat<const float> taps, std::span<const float> bias, Mat<float> tail,
+                 Mat<float> u) override;
+  void scan(const ScanInput& in, Mat<float> h, Mat<float> y) override;
+  void attend(Mat<const float> q, Mat<const float> k, Mat<const float> v, const KvCache& past,
+              std::uint64_t first_position, std::size_t window, Mat<float> y) override;
+  void append(Mat<const float> k, Mat<const float> v, std::uint64_t first_position, const KvCache& cache) override;
+  void route(Mat<const float> logits, Mat<std::uint32_t> experts, Mat<float> scores) override;
+  void swiglu(Mat<const float> gate, Mat<const float> up, Mat<float> h) override;
+  void combine(Mat<const float> routed, Mat<const std::uint32_t> slots, Mat<const float> scores,
+               Mat<const float> shared, Mat<const float> shared_gate, Mat<float> x) override;
+
+  std::size_t threads() const { return pool_.size(); }
+  // For work outside the verbs (loading, conversion), never while a verb runs.
+  ThreadPool& pool() { return pool_; }
+
+ private:
+  CpuDevice(Arena arena, const DeviceLimits& limits, std::size_t threads, Arithmetic arithmetic);
+
+  Arena arena_;
+  Carver carver_;
+  ThreadPool pool_;
+  Attention attention_;
+  Scan scan_;
+  Matmul matmul_;
+};
+
+}  // namespace axon::cpu

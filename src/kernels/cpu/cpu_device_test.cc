@@ -1,0 +1,152 @@
+#include "kernels/cpu/cpu_device.h"
+
+#include <cstddef>
+#include <vector>
+
+#include "kernels/cpu/cpu_device_testing.h"
+#include "quant/affine.h"
+
+namespace axon::cpu {
+namespace {
+
+class CpuDeviceTest : public EachLevel {};
+AXON_EACH_LEVEL(CpuDeviceTest);
+
+TEST(CpuDevice, TakesWhatItPlans) {
+  const DeviceLimits limits{.x_elements_max = 5000, .rows_of_x_max = 10, .cols_max = 500, .head_dim_max = 80,
+                            .states_max = 16};
+  for (const std::size_t threads : {1u, 2u, 3u}) {
+    const Bytes planned = CpuDevice::scratch_bytes(limits, threads);
+    Ledger exact(planned);
+    {
+      auto device = CpuDevice::create(exact, limits, threads, Arithmetic::kFast);
+      ASSERT_TRUE(device.ok());
+      EXPECT_EQ(exact.used(account::kWorkspace), planned);
+    }
+    EXPECT_EQ(exact.peak(), planned);
+    Ledger short_of_it(planned - 1_B);
+    EXPECT_EQ(CpuDevice::create(short_of_it, limits, threads, Arithmetic::kFast).error().code, ErrorCode::kOverBudget);
+  }
+}
+
+TEST_P(CpuDeviceTest, RmsNormAgreesWithReference) {
+  for (const std::size_t cols : {1u, 2u, 15u, 64u, 67u, 129u, 2560u}) {
+    for (const std::size_t rows : {1u, 3u, 21u}) {
+      for (const float scale : {1e-4f, 1.0f, 1e6f}) {
+        Matrix x = Matrix::normal(rows, cols, cols, scale), w = Matrix::normal(1, cols, 2), y(rows, cols);
+        Matrix expected(rows, cols);
+        device().rms_norm(x.mat(), w.row(0), 1e-6f, y.mat());
+        reference_.rms_norm(x.mat(), w.row(0), 1e-6f, expected.mat());
+        // All terms of the sum are positive: at most one rounding (2^-24) for each of cols / 4 / lanes additions in a
+        // row, of which the square root passes half; then 5 roundings.
+        const double relative = (static_cast<double>(cols) / 8.0 + 5.0) * 0x1p-24;
+        EXPECT_TRUE(close(y.mat(), expected.mat(), 1e-30, relative));
+        EXPECT_TRUE(y.intact());
+        device().rms_norm(x.mat(), w.row(0), 1e-6f, x.mat());
+        EXPECT_TRUE(close(x.mat(), y.mat(), 0.0, 0.0));
+      }
+    }
+  }
+}
+
+TEST_P(CpuDeviceTest, RmsNormOfZerosIsZero) {
+  Matrix x(2, 33), w = Matrix::normal(1, 33, 1), y = Matrix::normal(2, 33, 2);
+  device().rms_norm(x.mat(), w.row(0), 1e-6f, y.mat());
+  EXPECT_EQ(y.largest(), 0.0f);
+}
+
+TEST_P(CpuDeviceTest, EmbedsEveryFloatType) {
+  const std::size_t rows = 9, cols = 37;
+  const std::vector<std::uint32_t> ids{8, 0, 3, 3, 8, 1, 2, 7, 6, 5, 4};
+  Matrix values = Matrix::normal(rows, cols, 3);
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
+    std::vector<std::byte> data(1 + rows * cols * size_of(dtype));  // the file may put a tensor at an odd offset
+    for (std::size_t i = 0; i < rows * cols; ++i) {
+      store_float(dtype, data.data() + 1, i, values.row(i / cols)[i % cols]);
+    }
+    const Weight table{data.data() + 1, rows, cols, dtype, {}};
+    Matrix y(ids.size(), cols), expected(ids.size(), cols);
+    device().embed(table, ids, y.mat());
+    reference_.embed(table, ids, expected.mat());
+    EXPECT_TRUE(close(y.mat(), expected.mat(), 0.0, 0.0));
+    EXPECT_TRUE(y.intact());
+  }
+}
+
+TEST_P(CpuDeviceTest, EmbedsEveryAffineFormat) {
+  const std::size_t rows = 6, cols = 256;
+  const std::vector<std::uint32_t> ids{5, 0, 2};
+  Matrix values = Matrix::normal(rows, cols, 4);
+  for (const int bits : affine::kBits) {
+    for (const int group : affine::kGroupSizes) {
+      for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
+        const std::size_t groups = cols / static_cast<std::size_t>(group);
+        const std::size_t row_bytes = cols * static_cast<std::size_t>(bits) / 8, row_scales = groups * size_of(dtype);
+        std::vector<std::byte> codes(rows * row_bytes), scales(rows * row_scales), biases(rows * row_scales);
+        for (std::size_t r = 0; r < rows; ++r) {
+          affine::encode_row(values.row(r), bits, group, dtype, codes.data() + r * row_bytes,
+                             scales.data() + r * row_scales, biases.data() + r * row_scales);
+        }
+        const Weight table{codes.data(), rows, cols, DType::kU32, {bits, group, dtype, scales.data(), biases.data()}};
+        Matrix y(ids.size(), cols), expected(ids.size(), cols);
+        device().embed(table, ids, y.mat());
+        reference_.embed(table, ids, expected.mat());
+        // One rounding less where a compiler fuses code * scale + bias: half a unit of the larger term.
+        EXPECT_TRUE(close(y.mat(), expected.mat(), 0x1p-24 * double{expected.largest()}, 0.0)) << bits << " " << group;
+      }
+    }
+  }
+}
+
+TEST_P(CpuDeviceTest, RouteAgreesWithReference) {
+  for (const std::size_t experts : {1u, 2u, 8u, 13u}) {
+    for (std::size_t top_k = 1; top_k <= std::min<std::size_t>(experts, 4); ++top_k) {
+      for (const float scale : {0.0f, 1.0f, 1000.0f}) {  // equal, usual and so large that all but one vanish
+        const std::size_t T = 11;
+        Matrix logits = Matrix::normal(T, experts, 5, scale), scores(T, top_k), expected(T, top_k);
+        for (std::size_t x = 0; x + 1 < experts; x += 3) logits.row(4)[x] = logits.row(4)[experts - 1];  // ties
+        std::vector<std::uint32_t> chosen(T * top_k), expected_chosen(T * top_k);
+        device().route(logits.mat(), {chosen.data(), T, top_k}, scores.mat());
+        reference_.route(logits.mat(), {expected_chosen.data(), T, top_k}, expected.mat());
+        EXPECT_EQ(chosen, expected_chosen);
+        // exp in float32 is good to an ulp, its argument to 2^-24 of itself; then a sum of positive terms.
+        const double relative = (static_cast<double>(experts) + 4.0 + 2.0 * double{logits.largest()}) * 0x1p-23;
+        EXPECT_TRUE(close(scores.mat(), expected.mat(), 1e-37, relative));
+        EXPECT_TRUE(scores.intact());
+      }
+    }
+  }
+}
+
+TEST_P(CpuDeviceTest, EqualLogitsChooseTheFirstExperts) {
+  Matrix logits(2, 8), scores(2, 3);
+  std::vector<std::uint32_t> chosen(6);
+  device().route(logits.mat(), {chosen.data(), 2, 3}, scores.mat());
+  EXPECT_EQ(chosen, (std::vector<std::uint32_t>{0, 1, 2, 0, 1, 2}));
+  for (const float score : scores.row(1)) EXPECT_EQ(score, 0.125f);
+}
+
+TEST_P(CpuDeviceTest, CombineAgreesWithReference) {
+  for (const std::size_t cols : {1u, 18u, 65u, 300u}) {
+    for (const std::size_t T : {1u, 5u, 20u}) {
+      for (const std::size_t top_k : {1u, 2u, 3u}) {
+        Matrix routed = Matrix::normal(T * top_k + 2, cols, 1), scores = Matrix::normal(T, top_k, 2);
+        Matrix shared = Matrix::normal(T, cols, 3), gate = Matrix::normal(T, 1, 4, 50.0f);
+        Matrix x = Matrix::normal(T, cols, 5), expected = Matrix::normal(T, cols, 5);
+        std::vector<std::uint32_t> slots(T * top_k);
+        for (std::size_t i = 0; i < slots.size(); ++i) slots[i] = static_cast<std::uint32_t>(slots.size() + 1 - i);
+        const Mat<const std::uint32_t> places{slots.data(), T, top_k};
+        device().combine(routed.mat(), places, scores.mat(), shared.mat(), gate.mat(), x.mat());
+        reference_.combine(routed.mat(), places, scores.mat(), shared.mat(), gate.mat(), expected.mat());
+        // top_k + 2 additions of terms no larger than the largest product.
+        const double size = double{routed.largest()} * double{scores.largest()} + double{shared.largest()} + 5.0;
+        const double n = static_cast<double>(top_k) + 2.0;
+        EXPECT_TRUE(close(x.mat(), expected.mat(), n * n * size * 0x1p-24, 0.0));
+        EXPECT_TRUE(x.intact());
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace axon::cpu

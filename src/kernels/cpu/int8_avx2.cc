@@ -1,0 +1,161 @@
+// int8 kernels for AVX2: rows of bytes against tokens, 32 columns an instruction. 4-bit rows and one token meet in place.
+
+#include "kernels/cpu/int8_portable.h"
+
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+
+#define AXON_AVX2 __attribute__((target("avx2,fma,f16c,bmi2")))
+#define AXON_AVX2_INLINE static inline AXON_AVX2 __attribute__((always_inline, unused))
+
+namespace axon::cpu::int8 {
+namespace {
+
+AXON_AVX2_INLINE __m256i load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+
+AXON_AVX2_INLINE float sum_of(__m256 v) {
+  __m128 half = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  half = _mm_add_ps(half, _mm_movehl_ps(half, half));
+  return _mm_cvtss_f32(_mm_add_ss(half, _mm_shuffle_ps(half, half, 1)));
+}
+
+AXON_AVX2 void widen(DType dtype, const void* in, std::size_t first, std::size_t count, float* out) {
+  const auto* p = static_cast<const unsigned char*>(in) + first * size_of(dtype);
+  std::size_t i = 0;
+  for (; i + 8 <= count; i += 8) {
+    __m256 v;
+    if (dtype == DType::kF32) {
+      v = _mm256_castsi256_ps(load(p + 4 * i));
+    } else {
+      const __m128i half = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 2 * i));
+      v = dtype == DType::kF16 ? _mm256_cvtph_ps(half)
+                               : _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
+    }
+    _mm256_storeu_ps(out + i, v);
+  }
+  for (; i < count; ++i) out[i] = load_float(dtype, p, i);
+}
+
+// sum_g bw * sum: the part of a row that does not depend on the codes.
+AXON_AVX2_INLINE float dot_biases(const float* bw, const float* sum, std::size_t groups) {
+  __m256 total = _mm256_setzero_ps();
+  std::size_t g = 0;
+  for (; g + 8 <= groups; g += 8) total = _mm256_fmadd_ps(_mm256_loadu_ps(bw + g), _mm256_loadu_ps(sum + g), total);
+  float tail = 0.0f;
+  for (; g < groups; ++g) tail += bw[g] * sum[g];
+  return sum_of(total) + tail;
+}
+
+// Eight sums of four products. Pairs are added in 16 bits: 2 * 127 * 127 fits, 2 * 255 * 127 does not, so codes of
+// 8 bits go by as two nibbles.
+template <bool kWide>
+AXON_AVX2_INLINE __m256i dot_32(__m256i codes, __m256i q) {
+  const __m256i one = _mm256_set1_epi16(1);
+  if constexpr (!kWide) return _mm256_madd_epi16(_mm256_maddubs_epi16(codes, q), one);
+  const __m256i nibble = _mm256_set1_epi8(15);
+  const __m256i low = _mm256_maddubs_epi16(_mm256_and_si256(codes, nibble), q);
+  const __m256i high = _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(codes, 4), nibble), q);
+  return _mm256_add_epi32(_mm256_madd_epi16(low, one), _mm256_madd_epi16(high, _mm256_set1_epi16(16)));
+}
+
+template <bool kWide>
+AXON_AVX2 float dot(const std::uint8_t* codes, const std::int8_t* q, std::size_t groups, std::size_t group_size,
+                    const float* sw, const float* bw, const float* sx, const float* sum) {
+  __m256 total = _mm256_setzero_ps();
+  for (std::size_t g = 0; g < groups; ++g) {
+    __m256i dots = dot_32<kWide>(load(codes), load(q));
+    for (std::size_t i = 32; i < group_size; i += 32) {
+      dots = _mm256_add_epi32(dots, dot_32<kWide>(load(codes + i), load(q + i)));
+    }
+    codes += group_size;
+    q += group_size;
+    total = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots), _mm256_set1_ps(sw[g] * sx[g]), total);
+  }
+  return sum_of(total) + dot_biases(bw, sum, groups);
+}
+
+// 64 packed codes against 32 even and 32 odd columns: lane j holds columns [8 j, 8 j + 8).
+AXON_AVX2_INLINE __m256i dot_nibbles(__m256i packed, const std::int8_t* q) {
+  const __m256i nibble = _mm256_set1_epi8(15);
+  const __m256i low = _mm256_and_si256(packed, nibble);
+  const __m256i high = _mm256_and_si256(_mm256_srli_epi16(packed, 4), nibble);
+  const __m256i pairs = _mm256_add_epi16(_mm256_maddubs_epi16(low, load(q)), _mm256_maddubs_epi16(high, load(q + 32)));
+  return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+}
+
+AXON_AVX2 void nibble_rows_of_one(const Job& job, std::size_t begin, std::size_t end, std::byte* scratch) {
+  const Weight& w = job.weight;
+  const std::size_t groups = w.groups();
+  const auto group_size = static_cast<std::size_t>(w.affine.group_size);
+  const std::size_t token = job.x_row(0);
+  const float* sx = job.x.scale + token * job.x.group_stride;
+  const float* sum = job.x.sum + token * job.x.group_stride;
+  auto* sw = reinterpret_cast<float*>(scratch);
+  float* bw = sw + round_up(groups + 1, kGroupsPadding);
+  for (std::size_t r = begin; r < end; ++r) {
+    widen(w.affine.scale_dtype, w.affine.scales, r * groups, groups, sw);
+    widen(w.affine.scale_dtype, w.affine.biases, r * groups, groups, bw);
+    for (std::size_t g = 0; g < groups; ++g) sw[g] *= sx[g];
+    sw[groups] = 0.0f;  // the missing half of the last block
+    const auto* codes = static_cast<const unsigned char*>(w.data) + r * w.row_bytes();
+    const std::int8_t* q = job.x.q + token * job.x.q_stride;
+    __m256 total = _mm256_setzero_ps();
+    for (std::size_t k = 0; k < w.cols; k += 64, codes += 32, q += 64) {
+      const std::size_t g = k / group_size;
+      const __m256i packed = w.cols - k >= 64 ? load(codes)
+                                              : _mm256_zextsi128_si256(_mm_loadu_si128(
+                                                    reinterpret_cast<const __m128i*>(codes)));
+      const __m256 scale = group_size >= 64 ? _mm256_set1_ps(sw[g])
+                                            : _mm256_set_m128(_mm_set1_ps(sw[g + 1]), _mm_set1_ps(sw[g]));
+      total = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot_nibbles(packed, q)), scale, total);
+    }
+    const float value = sum_of(total) + dot_biases(bw, sum, groups);
+    float& y = job.y.data[r];
+    y = job.add ? y + value : value;
+  }
+}
+
+void rows(const Job& job, std::size_t begin, std::size_t end, std::byte* scratch) {
+  const int bits = job.weight.affine.bits;
+  if (bits == 4 && job.y.rows == 1) return nibble_rows_of_one(job, begin, end, scratch);
+  rows_by_dot(job, begin, end, scratch, {widen, bits == 8 ? dot<true> : dot<false>});
+}
+
+std::size_t interleave(int bits, std::size_t, std::size_t tokens) { return bits == 4 && tokens == 1 ? 64 : 0; }
+
+AXON_AVX2 void quantise(const float* x, std::size_t cols, std::size_t group_size, std::size_t span, std::int8_t* q,
+                        float* scale, float* sum) {
+  const __m256i magnitude = _mm256_set1_epi32(0x7FFFFFFF);
+  for (std::size_t first = 0; first < cols; first += group_size, ++scale, ++sum) {
+    __m256i most = _mm256_setzero_si256();
+    for (std::size_t i = first; i < first + group_size; i += 8) {
+      most = _mm256_max_epu32(most, _mm256_and_si256(load(x + i), magnitude));
+    }
+    __m128i half = _mm_max_epu32(_mm256_castsi256_si128(most), _mm256_extracti128_si256(most, 1));
+    half = _mm_max_epu32(half, _mm_unpackhi_epi64(half, half));
+    half = _mm_max_epu32(half, _mm_shuffle_epi32(half, 1));
+    const GroupScale s = scale_of_group(static_cast<std::uint32_t>(_mm_cvtsi128_si32(half)));
+    const __m256 inverse = _mm256_set1_ps(s.inverse);
+    __m256i total = _mm256_setzero_si256();
+    for (std::size_t i = first; i < first + group_size; i += 8) {
+      const __m256i code = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + i), inverse));
+      total = _mm256_add_epi32(total, code);
+      const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(code), _mm256_extracti128_si256(code, 1));
+      _mm_storel_epi64(reinterpret_cast<__m128i*>(q + i), _mm_packs_epi16(words, words));
+    }
+    *scale = s.scale;
+    // |total| < 2^24, so its eight parts add exactly as floats.
+    *sum = s.scale * sum_of(_mm256_cvtepi32_ps(total));
+  }
+  const std::size_t groups = cols / group_size;
+  finish_row(cols, group_size, span, q, scale - groups, sum - groups);
+}
+
+}  // namespace
+
+const Kernels kAvx2Kernels{interleave, quantise, rows};
+
+}  // namespace axon::cpu::int8
+
+#endif

@@ -1,0 +1,194 @@
+#include "kernels/cpu/matmul.h"
+
+#include <algorithm>
+
+#include "kernels/cpu/level.h"
+#include "kernels/cpu/matmul_float.h"
+
+namespace axon::cpu {
+namespace {
+
+// Below this many bytes of weights, or elements of activations, waking the other threads costs more than they bring.
+constexpr std::size_t kBytesAlone = 32 << 10;
+constexpr std::size_t kElementsAlone = 16 << 10;
+
+std::size_t tokens_of(const Product& p) { return p.x_rows.empty() ? p.x.rows : p.x_rows.size(); }
+
+bool same(std::span<const std::uint32_t> a, std::span<const std::uint32_t> b) {
+  return a.size() == b.size() && (a.empty() || a.data() == b.data());
+}
+bool same(const Mat<const float>& a, const Mat<const float>& b) {
+  return a.data == b.data && a.rows == b.rows && a.cols == b.cols && a.stride == b.stride;
+}
+
+}  // namespace
+
+Matmul::Scratch::Scratch(const MatmulLimits& limits, std::size_t thread_count, Carver& carver) {
+  // Rows are padded; the smallest group has 32 columns; a scale and a sum each.
+  q = carver.span<std::int8_t>(limits.x_elements_max + limits.rows_of_x_max * (int8::kColsPadding - 1));
+  scales = carver.span<float>(2 * (limits.x_elements_max / 32 + limits.rows_of_x_max * int8::kGroupsPadding));
+  thread_bytes =
+      round_up(std::max(int8::scratch_bytes(limits.cols_max), float_scratch_bytes(limits.cols_max)), 4096);
+  threads = carver.span<std::byte>(thread_count * thread_bytes);
+}
+
+Bytes Matmul::scratch_bytes(const MatmulLimits& limits, std::size_t threads) {
+  Carver measure;
+  Scratch(limits, threads, measure);
+  return measure.peak();
+}
+
+Matmul::Matmul(const MatmulLimits& limits, Arithmetic arithmetic, ThreadPool& pool, Carver& carver)
+    : arithmetic_(arithmetic), pool_(pool), scratch_(limits, pool.size(), carver) {}
+
+void Matmul::run(std::span<const Product> products) {
+  kernels_ = &int8::kernels(level());
+  while (!products.empty()) {
+    jobs_count_ = rounded_count_ = q_used_ = scales_used_ = units_ = bytes_ = 0;
+    single_tokens_ = true;
+    std::size_t taken = 0;
+    while (taken < products.size() && jobs_count_ < kJobsMax && add(products.subspan(taken))) ++taken;
+    AXON_CHECK(taken != 0);  // a product larger than the limits
+    execute();
+    products = products.subspan(taken);
+  }
+}
+
+// Takes the first of `rest` into this round; false when the scratch is too full for it.
+bool Matmul::add(std::span<const Product> rest) {
+  const Product& p = rest.front();
+  const Weight& w = p.weight;
+  const std::size_t tokens = tokens_of(p);
+  if (tokens == 0 || w.rows == 0) return true;
+  AXON_DCHECK(p.x.cols == w.cols && p.y.rows == tokens && p.y.cols == w.rows);
+  Job& job = jobs_[jobs_count_];
+  job.product = &p;
+  job.tokens = tokens;
+  job.int8 = arithmetic_ == Arithmetic::kFast && w.quantised();
+  if (job.int8) {
+    job.rounded = {w, {}, p.x_rows, {p.y.data, tokens, w.rows, p.y.stride}, p.add};
+    const auto group_size = static_cast<std::size_t>(w.affine.group_size);
+    if (!round(rest, kernels_->interleave(w.affine.bits, group_size, tokens), job.rounded)) return false;
+  }
+  job.first_unit = units_;
+  job.first_byte = bytes_;
+  units_ += (w.rows + kRowsPerUnit - 1) / kRowsPerUnit;
+  bytes_ += w.rows * w.row_bytes();
+  single_tokens_ = single_tokens_ && tokens == 1;
+  ++jobs_count_;
+  return true;
+}
+
+const Matmul::Rounded* Matmul::find(const Rounded& wanted) const {
+  for (std::size_t i = 0; i < rounded_count_; ++i) {
+    const Rounded& r = rounded_[i];
+    if (same(r.x, wanted.x) && same(r.gathered, wanted.gathered) && r.group_size == wanted.group_size &&
+        r.interleave == wanted.interleave) {
+      return &r;
+    }
+  }
+  return nullptr;
+}
+
+// Gives `job` the int8 form of x of the first of `rest`: what an earlier product left, or made now. All of x is rounded
+// when it fits and the products of the call look at that many rows of it; else only the rows that this one wants.
+bool Matmul::round(std::span<const Product> rest, std::size_t interleave, int8::Job& job) {
+  const Product& p = rest.front();
+  Rounded rounded{p.x, {}, static_cast<std::size_t>(p.weight.affine.group_size), interleave, {}};
+  const std::size_t q_stride = round_up(p.x.cols, int8::kColsPadding);
+  const std::size_t group_stride = round_up(p.weight.groups(), int8::kGroupsPadding);
+  const auto fits = [&](std::size_t rows) {
+    return rows * q_stride <= scratch_.q.size() - q_used_ &&
+           2 * rows * group_stride <= scratch_.scales.size() - scales_used_;
+  };
+  const Rounded* found = find(rounded);
+  std::size_t rows = p.x.rows;
+  if (found == nullptr && !p.x_rows.empty()) {
+    std::size_t wanted = 0;
+    for (const Product& other : rest) wanted += same(other.x, p.x) ? tokens_of(other) : 0;
+    if (wanted < rows || !fits(rows)) {
+      rounded.gathered = p.x_rows;
+      rows = p.x_rows.size();
+      found = find(rounded);
+    }
+  }
+  if (found == nullptr) {
+    if (!fits(rows)) return false;
+    std::int8_t* q = scratch_.q.data() + q_used_;
+    float* scale = scratch_.scales.data() + scales_used_;
+    float* sum = scale + rows * group_stride;
+    rounded.to = {q, scale, sum, q_stride, group_stride};
+    quantise(rounded, rows, q, scale, sum);
+    q_used_ += rows * q_stride;
+    scales_used_ += 2 * rows * group_stride;
+    rounded_[rounded_count_] = rounded;
+    found = &rounded_[rounded_count_++];
+  }
+  job.x = found->to;
+  if (!found->gathered.empty()) job.x_rows = {};
+  return true;
+}
+
+void Matmul::quantise(const Rounded& rounded, std::size_t rows, std::int8_t* q, float* scale, float* sum) {
+  const auto piece = [&](std::size_t begin, std::size_t end, std::size_t) {
+    for (std::size_t i = begin; i < end; ++i) {
+      const float* x = rounded.x.row_ptr(rounded.gathered.empty() ? i : rounded.gathered[i]);
+      kernels_->quantise(x, rounded.x.cols, rounded.group_size, rounded.interleave, q + i * rounded.to.q_stride,
+                         scale + i * rounded.to.group_stride, sum + i * rounded.to.group_stride);
+    }
+  };
+  if (rows * rounded.x.cols < kElementsAlone) return piece(0, rows, 0);
+  pool_.split(rows, 1, piece);
+}
+
+void Matmul::execute() {
+  if (jobs_count_ == 0) return;
+  if (single_tokens_) {
+    // Bound by memory: one contiguous piece a thread, since one long stream reads fastest.
+    if (bytes_ <= kBytesAlone) return run_bytes(0, bytes_, 0);
+    pool_.run([&](std::size_t thread) {
+      run_bytes(bytes_ * thread / pool_.size(), bytes_ * (thread + 1) / pool_.size(), thread);
+    });
+    return;
+  }
+  // Uneven experts and a busy machine want small pieces; streams want long ones.
+  const std::size_t grain = std::clamp<std::size_t>(units_ / (8 * pool_.size()), 1, 8);
+  pool_.share(units_, grain, [&](std::size_t begin, std::size_t end, std::size_t thread) {
+    run_units(begin, end, thread);
+  });
+}
+
+void Matmul::run_rows(const Job& job, std::size_t begin, std::size_t end, std::size_t thread) {
+  std::byte* scratch = scratch_.threads.data() + thread * scratch_.thread_bytes;
+  if (job.int8) {
+    kernels_->rows(job.rounded, begin, end, scratch);
+  } else {
+    float_rows(*job.product, begin, end, scratch);
+  }
+}
+
+// The rows whose first byte lies in [begin, end).
+void Matmul::run_bytes(std::size_t begin, std::size_t end, std::size_t thread) {
+  for (std::size_t i = 0; i < jobs_count_; ++i) {
+    const Job& job = jobs_[i];
+    const std::size_t row_bytes = job.product->weight.row_bytes();
+    const auto row_at = [&](std::size_t byte) {
+      if (byte <= job.first_byte) return std::size_t{0};
+      return std::min((byte - job.first_byte + row_bytes - 1) / row_bytes, job.product->weight.rows);
+    };
+    if (row_at(begin) < row_at(end)) run_rows(job, row_at(begin), row_at(end), thread);
+  }
+}
+
+void Matmul::run_units(std::size_t begin, std::size_t end, std::size_t thread) {
+  for (std::size_t i = 0; i < jobs_count_; ++i) {
+    const Job& job = jobs_[i];
+    const std::size_t rows = job.product->weight.rows;
+    const std::size_t units = (rows + kRowsPerUnit - 1) / kRowsPerUnit;
+    const std::size_t first = std::clamp(begin, job.first_unit, job.first_unit + units) - job.first_unit;
+    const std::size_t last = std::clamp(end, job.first_unit, job.first_unit + units) - job.first_unit;
+    if (first < last) run_rows(job, first * kRowsPerUnit, std::min(last * kRowsPerUnit, rows), thread);
+  }
+}
+
+}  // namespace axon::cpu

@@ -1,0 +1,86 @@
+#pragma once
+// Device::matmul on the CPU: picks the arithmetic, rounds activations to int8 once for all who share them, and splits
+// the rows of all weights of a call over the threads, in one fork and join.
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "base/bytes.h"
+#include "kernels/cpu/int8_kernels.h"
+#include "kernels/cpu/thread_pool.h"
+#include "kernels/device.h"
+#include "memory/arena.h"
+
+namespace axon::cpu {
+
+// The largest Product that will come: only the scratch depends on it.
+struct MatmulLimits {
+  std::size_t x_elements_max = 0;  // tokens * cols of one Product
+  std::size_t cols_max = 0;        // of any weight
+  std::size_t rows_of_x_max = 0;   // tokens of one Product
+};
+
+class Matmul {
+ public:
+  static Bytes scratch_bytes(const MatmulLimits& limits, std::size_t threads);
+  // The scratch comes from `carver` and belongs to its owner. One call of run() at a time.
+  Matmul(const MatmulLimits& limits, Arithmetic arithmetic, ThreadPool& pool, Carver& carver);
+
+  // Device::matmul. Products without tokens or rows are skipped. Any number of products; their int8 activations need
+  // not fit the scratch together.
+  void run(std::span<const Product> products);
+
+ private:
+  struct Scratch {
+    Scratch(const MatmulLimits& limits, std::size_t threads, Carver& carver);
+    std::span<std::int8_t> q;
+    std::span<float> scales;
+    std::span<std::byte> threads;  // `thread_bytes` each
+    std::size_t thread_bytes = 0;
+  };
+  // Activations that are rounded already, and whose they are.
+  struct Rounded {
+    Mat<const float> x;
+    std::span<const std::uint32_t> gathered;  // the rows that were taken; empty: all
+    std::size_t group_size = 0;
+    std::size_t interleave = 0;
+    int8::Activations to;
+  };
+  struct Job {
+    const Product* product = nullptr;
+    bool int8 = false;
+    int8::Job rounded;
+    std::size_t tokens = 0;
+    std::size_t first_unit = 0;  // of kRowsPerUnit rows, counted through all jobs
+    std::size_t first_byte = 0;  // of weights, counted through all jobs
+  };
+  static constexpr std::size_t kJobsMax = 64;
+  static constexpr std::size_t kRowsPerUnit = 32;
+
+  bool add(std::span<const Product> rest);
+  bool round(std::span<const Product> rest, std::size_t interleave, int8::Job& job);
+  const Rounded* find(const Rounded& wanted) const;
+  void quantise(const Rounded& rounded, std::size_t rows, std::int8_t* q, float* scale, float* sum);
+  void execute();
+  void run_rows(const Job& job, std::size_t begin, std::size_t end, std::size_t thread);
+  void run_bytes(std::size_t begin, std::size_t end, std::size_t thread);
+  void run_units(std::size_t begin, std::size_t end, std::size_t thread);
+
+  Arithmetic arithmetic_;
+  ThreadPool& pool_;
+  Scratch scratch_;
+  const int8::Kernels* kernels_ = nullptr;
+  std::array<Job, kJobsMax> jobs_;
+  std::array<Rounded, kJobsMax> rounded_;
+  std::size_t jobs_count_ = 0;
+  std::size_t rounded_count_ = 0;
+  std::size_t q_used_ = 0;
+  std::size_t scales_used_ = 0;
+  std::size_t units_ = 0;
+  std::size_t bytes_ = 0;
+  bool single_tokens_ = true;
+};
+
+}  // namespace axon::cpu

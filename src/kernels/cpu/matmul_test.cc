@@ -1,0 +1,365 @@
+#include "kernels/cpu/matmul.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "base/random.h"
+#include "kernels/cpu/level.h"
+#include "kernels/cpu/matmul_reference.h"
+#include "quant/affine.h"
+
+namespace axon::cpu {
+namespace {
+
+// A weight with its bytes. `shift` moves the bytes off their alignment, as a file mapping may.
+class OwnedWeight {
+ public:
+  OwnedWeight(std::size_t rows, std::size_t cols, DType dtype, std::uint64_t seed) {
+    view_.rows = rows;
+    view_.cols = cols;
+    view_.dtype = dtype;
+    data_.resize(rows * cols * size_of(dtype) + kShift);
+    const CounterRng random(seed);
+    std::byte* data = data_.data() + size_of(dtype) % kShift;
+    for (std::size_t i = 0; i < rows * cols; ++i) store_float(dtype, data, i, random.normal(i) * 0.05f);
+    view_.data = data;
+  }
+  OwnedWeight(std::size_t rows, std::size_t cols, int bits, int group_size, DType scale_dtype, std::uint64_t seed) {
+    view_.rows = rows;
+    view_.cols = cols;
+    view_.dtype = DType::kU32;
+    view_.affine = {bits, group_size, scale_dtype, nullptr, nullptr};
+    const std::size_t step = view_.groups() * size_of(scale_dtype);
+    data_.resize(rows * view_.row_bytes() + kShift);
+    scales_.resize(rows * step + kShift);
+    biases_.resize(rows * step + kShift);
+    std::byte* data = data_.data() + kShift;
+    std::byte* scales = scales_.data() + size_of(scale_dtype);
+    std::byte* biases = biases_.data() + size_of(scale_dtype);
+    const CounterRng random(seed);
+    std::vector<float> row(cols);
+    for (std::size_t r = 0; r < rows; ++r) {
+      for (std::size_t k = 0; k < cols; ++k) row[k] = random.normal(r * cols + k) * 0.05f;
+      affine::encode_row(row, bits, group_size, scale_dtype, data + r * view_.row_bytes(), scales + r * step,
+                         biases + r * step);
+    }
+    view_.data = data;
+    view_.affine.scales = scales;
+    view_.affine.biases = biases;
+  }
+  const Weight& view() const { return view_; }
+
+ private:
+  static constexpr std::size_t kShift = 4;
+  std::vector<std::byte> data_, scales_, biases_;
+  Weight view_;
+};
+
+// A matrix of random numbers, or of one value, with rows `gap` elements further apart than they are long.
+class OwnedMat {
+ public:
+  OwnedMat(std::size_t rows, std::size_t cols, std::size_t gap, std::uint64_t seed)
+      : data_(rows * (cols + gap) + 1), rows_(rows), cols_(cols), stride_(cols + gap) {
+    const CounterRng random(seed);
+    for (std::size_t i = 0; i < data_.size(); ++i) data_[i] = random.normal(i);
+  }
+  Mat<float> view() { return {data_.data() + 1, rows_, cols_, stride_}; }
+
+ private:
+  std::vector<float> data_;
+  std::size_t rows_, cols_, stride_;
+};
+
+class Machine {
+ public:
+  Machine(const MatmulLimits& limits, Arithmetic arithmetic, std::size_t threads)
+      : pool_(threads), memory_(Matmul::scratch_bytes(limits, threads).count + 64) {
+    const std::size_t past = reinterpret_cast<std::uintptr_t>(memory_.data()) % 64;
+    Carver carver(memory_.data() + (64 - past) % 64, memory_.size() - 64);
+    matmul_ = std::make_unique<Matmul>(limits, arithmetic, pool_, carver);
+  }
+  Matmul& operator*() { return *matmul_; }
+
+ private:
+  ThreadPool pool_;
+  std::vector<std::byte> memory_;
+  std::unique_ptr<Matmul> matmul_;
+};
+
+// What float32 sums of n terms of magnitude `most` may be off: n roundings of the running sum at worst, a few standard
+// deviations of sqrt(n) in practice.
+float tolerance(const Product& p) {
+  const auto n = static_cast<float>(p.weight.cols);
+  float most = 0.0f;
+  for (std::size_t t = 0; t < p.x.rows; ++t) {
+    for (const float v : p.x.row(t)) most = std::max(most, std::fabs(v));
+  }
+  // |w| <= 0.3 or so. A decoded weight is a difference of code * scale and bias, each up to twice as large as it.
+  return 1e-6f + std::sqrt(n) * 8.0f * std::numeric_limits<float>::epsilon() * most * 0.6f;
+}
+
+void expect_equal_to_reference(const Product& p, Arithmetic arithmetic, const std::vector<float>& before,
+                               const std::string& what) {
+  std::vector<float> wanted = before;
+  Product twin = p;
+  twin.y.data = wanted.data();
+  reference::matmul(twin, arithmetic);
+  const float allowed = tolerance(p);
+  for (std::size_t t = 0; t < p.y.rows; ++t) {
+    for (std::size_t r = 0; r < p.y.stride; ++r) {
+      if (t + 1 == p.y.rows && r == p.y.cols) break;  // the gap of the last row belongs to nobody
+      const float got = p.y.data[t * p.y.stride + r];
+      const float want = wanted[t * p.y.stride + r];
+      // Between the rows nothing may be written at all.
+      ASSERT_NEAR(got, want, r < p.y.cols ? allowed : 0.0f) << what << " token " << t << " row " << r;
+    }
+  }
+}
+
+std::vector<float> contents(const Product& p) {
+  return {p.y.data, p.y.data + (p.y.rows - 1) * p.y.stride + p.y.cols};
+}
+
+std::size_t tokens_of(const Product& p) { return p.x_rows.empty() ? p.x.rows : p.x_rows.size(); }
+
+MatmulLimits limits_of(std::span<const Product> products) {
+  MatmulLimits limits;
+  for (const Product& p : products) {
+    limits.x_elements_max = std::max(limits.x_elements_max, tokens_of(p) * p.weight.cols);
+    limits.cols_max = std::max(limits.cols_max, p.weight.cols);
+    limits.rows_of_x_max = std::max(limits.rows_of_x_max, tokens_of(p));
+  }
+  return limits;
+}
+
+// Runs on every level that this machine has, and puts the best one back.
+class EachLevel : public testing::Test {
+ protected:
+  void TearDown() override { ASSERT_TRUE(force(name_of(supported_levels().back())).ok()); }
+
+  void check(std::span<const Product> products, const std::string& what, std::size_t threads = 1) {
+    for (const Arithmetic arithmetic : {Arithmetic::kFast, Arithmetic::kExact}) {
+      for (const Level level : supported_levels()) {
+        ASSERT_TRUE(force(name_of(level)).ok());
+        std::vector<std::vector<float>> before;
+        for (const Product& p : products) before.push_back(tokens_of(p) == 0 ? std::vector<float>{} : contents(p));
+        Machine machine(limits_of(products), arithmetic, threads);
+        (*machine).run(products);
+        for (std::size_t i = 0; i < products.size(); ++i) {
+          if (tokens_of(products[i]) == 0) continue;
+          const auto name = fmt::format("{} {} {} product {}", what, name_of(level),
+                                        arithmetic == Arithmetic::kFast ? "fast" : "exact", i);
+          expect_equal_to_reference(products[i], arithmetic, before[i], name);
+        }
+        if (HasFatalFailure()) return;
+      }
+    }
+  }
+};
+
+TEST_F(EachLevel, MeetsTheReferenceForEveryQuantisation) {
+  for (const int bits : affine::kBits) {
+    for (const int group : affine::kGroupSizes) {
+      for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
+        // A whole number of vectors, and every way to fall short of one; rows past one tile.
+        for (const std::size_t groups : {std::size_t{1}, std::size_t{3}, std::size_t{16}, std::size_t{21}}) {
+          const OwnedWeight weight(37, groups * static_cast<std::size_t>(group), bits, group, dtype, 7);
+          for (const std::size_t tokens : {std::size_t{1}, std::size_t{9}}) {
+            OwnedMat x(tokens, weight.view().cols, 3, 8), y(tokens, 37, 2, 9);
+            const Product p{weight.view(), x.view(), {}, y.view(), false};
+            check({&p, 1}, fmt::format("bits {} group {} {} groups {} tokens {}", bits, group, name_of(dtype), groups,
+                                       tokens));
+            if (HasFatalFailure()) return;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_F(EachLevel, MeetsTheReferenceForFloatWeightsOfAnyShape) {
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
+    for (const std::size_t cols : {1u, 2u, 15u, 16u, 33u, 64u, 100u, 259u}) {
+      for (const std::size_t rows : {1u, 5u, 33u}) {
+        const OwnedWeight weight(rows, cols, dtype, 3);
+        for (const std::size_t tokens : {1u, 2u, 3u, 7u}) {
+          OwnedMat x(tokens, cols, 1, 4), y(tokens, rows, 1, 5);
+          const Product p{weight.view(), x.view(), {}, y.view(), true};
+          check({&p, 1}, fmt::format("{} rows {} cols {} tokens {}", name_of(dtype), rows, cols, tokens));
+          if (HasFatalFailure()) return;
+        }
+      }
+    }
+  }
+}
+
+TEST_F(EachLevel, AnyNumberOfTokensAndRows) {
+  for (const std::size_t rows : {1u, 15u, 16u, 17u, 31u, 32u, 65u}) {
+    const OwnedWeight weight(rows, 192, 4, 64, DType::kF16, 3);
+    for (const std::size_t tokens : {2u, 3u, 4u, 5u, 6u, 7u, 8u, 13u, 64u}) {
+      OwnedMat x(tokens, 192, 0, 4), y(tokens, rows, 0, 5);
+      const Product p{weight.view(), x.view(), {}, y.view(), true};
+      check({&p, 1}, fmt::format("rows {} tokens {}", rows, tokens));
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST_F(EachLevel, AThousandTokens) {
+  const OwnedWeight weight(3, 64, 4, 64, DType::kBF16, 3);
+  OwnedMat x(1000, 64, 0, 4), y(1000, 3, 0, 5);
+  const Product p{weight.view(), x.view(), {}, y.view(), false};
+  check({&p, 1}, "1000 tokens", 2);
+}
+
+TEST_F(EachLevel, ManyProductsShareActivationsOnSeveralThreads) {
+  const OwnedWeight a(40, 256, 4, 64, DType::kF16, 1), b(70, 256, 4, 32, DType::kF16, 2),
+      c(33, 256, 8, 64, DType::kBF16, 3), d(9, 256, DType::kBF16, 4), e(1, 256, 3, 64, DType::kF32, 5);
+  for (const std::size_t tokens : {1u, 20u}) {
+    OwnedMat x(tokens, 256, 5, 6), other(tokens, 256, 0, 7);
+    std::vector<OwnedMat> y;
+    std::vector<Product> products;
+    for (const OwnedWeight* w : {&a, &b, &c, &d, &e}) {
+      for (OwnedMat* in : {&x, &other}) {
+        y.emplace_back(tokens, w->view().rows, 1, 8);
+        products.push_back({w->view(), in->view(), {}, y.back().view(), products.size() % 2 == 1});
+      }
+    }
+    for (const std::size_t threads : {1u, 2u, 3u}) {
+      check(products, fmt::format("tokens {} threads {}", tokens, threads), threads);
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST_F(EachLevel, ExpertsTakeTheirRowsOfX) {
+  const std::size_t tokens = 23;
+  OwnedMat x(tokens, 128, 7, 1);
+  std::vector<OwnedWeight> weights;
+  std::vector<OwnedMat> y;
+  std::vector<std::vector<std::uint32_t>> rows{{22, 0, 5, 5}, {}, {7}, {}, {1, 2, 3, 4, 6, 8, 9, 10, 11, 12, 13}};
+  for (std::uint32_t i = 0; i < tokens; ++i) rows[3].push_back(tokens - 1 - i);
+  std::vector<Product> products;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    weights.emplace_back(50, 128, 4, 64, DType::kF16, i);
+    y.emplace_back(rows[i].size(), 50, 0, 9);
+  }
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    // Without rows, a product of no tokens: x is empty too.
+    const Mat<const float> in = rows[i].empty() ? Mat<const float>(x.view()).rows_from(0, 0) : x.view();
+    products.push_back({weights[i].view(), in, rows[i], y[i].view(), i == 4});
+  }
+  for (const std::size_t threads : {1u, 2u}) check(products, "experts", threads);
+  // Alone, few rows of a long x: x need not fit the scratch.
+  check(std::span(products).subspan(0, 1), "one expert");
+  check(std::span(products).subspan(2, 1), "one token of an expert");
+}
+
+TEST_F(EachLevel, RunsInRoundsWhenTheScratchIsFull) {
+  // The scratch holds the largest product only; each x is another one. 70 products are more than one round takes, too.
+  const OwnedWeight weight(17, 128, 4, 32, DType::kF16, 1), plain(5, 33, DType::kF32, 2);
+  std::vector<OwnedMat> x, y;
+  std::vector<Product> products;
+  for (std::size_t i = 0; i < 70; ++i) {
+    const Weight& w = i % 7 == 3 ? plain.view() : weight.view();
+    x.emplace_back(3 + i % 2, w.cols, 0, i);
+    y.emplace_back(3 + i % 2, w.rows, 0, i);
+  }
+  for (std::size_t i = 0; i < 70; ++i) {
+    products.push_back({i % 7 == 3 ? plain.view() : weight.view(), x[i].view(), {}, y[i].view(), false});
+  }
+  check(products, "rounds", 2);
+}
+
+TEST_F(EachLevel, LevelsAgreeAndZeroGroupsVanish) {
+  // With one group the float32 sums have one term each, so equal integers mean equal results up to two roundings.
+  const OwnedWeight weight(20, 64, 8, 64, DType::kF32, 1);
+  OwnedMat x(4, 64, 0, 2), y(4, 20, 0, 3);
+  std::ranges::fill(x.view().row(1), 0.0f);
+  std::ranges::fill(x.view().row(2), 1e-38f);  // too small for a scale
+  for (const Level level : supported_levels()) {
+    ASSERT_TRUE(force(name_of(level)).ok());
+    const Product p{weight.view(), x.view(), {}, y.view(), false};
+    Machine machine(limits_of({&p, 1}), Arithmetic::kFast, 1);
+    (*machine).run({&p, 1});
+    for (std::size_t r = 0; r < 20; ++r) {
+      EXPECT_EQ(y.view().row(1)[r], 0.0f) << name_of(level);
+      EXPECT_EQ(y.view().row(2)[r], 0.0f) << name_of(level);
+      EXPECT_NE(y.view().row(3)[r], 0.0f) << name_of(level);
+    }
+  }
+}
+
+TEST_F(EachLevel, QuantisesAlike) {
+  const std::size_t cols = 32 * 7;
+  std::vector<float> x(cols);
+  const CounterRng random(5);
+  for (std::size_t i = 0; i < cols; ++i) x[i] = random.normal(i);
+  // Halves: max is 127, so the products are exact and the ties go to even.
+  for (std::size_t i = 0; i < 32; ++i) x[i] = i == 0 ? 127.0f : static_cast<float>(i) + 0.5f;
+  std::vector<std::int8_t> first;
+  for (const Level level : supported_levels()) {
+    std::vector<std::int8_t> q(256, 99);
+    std::vector<float> scale(16, 9.0f), sum(16, 9.0f);
+    int8::kernels(level).quantise(x.data(), cols, 32, 0, q.data(), scale.data(), sum.data());
+    EXPECT_EQ(q[1], 2) << name_of(level);
+    EXPECT_EQ(q[2], 2) << name_of(level);
+    EXPECT_EQ(scale[0], 1.0f) << name_of(level);
+    int total = 0;
+    for (std::size_t i = 32; i < 64; ++i) total += q[i];
+    EXPECT_EQ(sum[1], scale[1] * static_cast<float>(total)) << name_of(level);
+    for (std::size_t i = cols; i < 256; ++i) EXPECT_EQ(q[i], 0) << name_of(level);
+    for (std::size_t g = 7; g < 16; ++g) EXPECT_EQ(scale[g] + sum[g], 0.0f) << name_of(level);
+    if (first.empty()) first = q;
+    EXPECT_EQ(q, first) << name_of(level);
+  }
+}
+
+TEST_F(EachLevel, ANotANumberReachesTheResult) {
+  const OwnedWeight weight(20, 128, 4, 64, DType::kF16, 1);
+  OwnedMat x(2, 128, 0, 2), y(2, 20, 0, 3);
+  x.view().row(1)[77] = std::numeric_limits<float>::quiet_NaN();
+  for (const Level level : supported_levels()) {
+    ASSERT_TRUE(force(name_of(level)).ok());
+    const Product p{weight.view(), x.view(), {}, y.view(), false};
+    Machine machine(limits_of({&p, 1}), Arithmetic::kFast, 1);
+    (*machine).run({&p, 1});
+    EXPECT_FALSE(std::isnan(y.view().row(0)[3])) << name_of(level);
+    EXPECT_TRUE(std::isnan(y.view().row(1)[3])) << name_of(level);
+  }
+}
+
+TEST(Levels, AreForcedByName) {
+  const std::vector<Level> levels = supported_levels();
+  ASSERT_FALSE(levels.empty());
+  EXPECT_EQ(level(), levels.back());
+  for (const Level wanted : levels) {
+    ASSERT_TRUE(force(name_of(wanted)).ok());
+    EXPECT_EQ(level(), wanted);
+  }
+  EXPECT_EQ(force("pentium").error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(force("").error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(level(), levels.back());
+}
+
+TEST(Levels, TheEnvironmentDecidesWhenItSpeaks) {
+  ASSERT_EQ(unsetenv("BIT_AXON_CPU"), 0);
+  EXPECT_TRUE(force_from_environment().ok());
+  ASSERT_EQ(setenv("BIT_AXON_CPU", "scalar", 1), 0);
+  EXPECT_TRUE(force_from_environment().ok());
+  EXPECT_EQ(level(), Level::kScalar);
+  ASSERT_EQ(setenv("BIT_AXON_CPU", "z80", 1), 0);
+  EXPECT_FALSE(force_from_environment().ok());
+  ASSERT_EQ(unsetenv("BIT_AXON_CPU"), 0);
+  ASSERT_TRUE(force(name_of(supported_levels().back())).ok());
+}
+
+}  // namespace
+}  // namespace axon::cpu

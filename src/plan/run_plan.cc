@@ -1,0 +1,104 @@
+#include "plan/run_plan.h"
+
+#include <algorithm>
+
+namespace axon {
+namespace {
+
+// Options in the order in which a user would rather give them up.
+struct Change {
+  std::optional<std::size_t> chunk;
+  std::optional<std::string> weights;
+  std::optional<std::size_t> context;
+};
+
+EngineOptions applied(const EngineOptions& options, const Change& change) {
+  EngineOptions out = options;
+  if (change.chunk) out.session.prefill_chunk = *change.chunk;
+  if (change.context) out.session.context = *change.context;
+  if (change.weights) {
+    Result<WeightFormat> format = parse_weight_format(*change.weights);
+    AXON_CHECK(format.ok());
+    out.weights = format.value();
+  }
+  return out;
+}
+
+std::string typed(const Change& change) {
+  std::string out;
+  if (change.context) out += fmt::format(" --context {}", *change.context);
+  if (change.weights) out += fmt::format(" --weights {}", *change.weights);
+  if (change.chunk) out += fmt::format(" --prefill-chunk {}", *change.chunk);
+  return out.substr(out.empty() ? 0 : 1);
+}
+
+}  // namespace
+
+Budget decide_budget(std::optional<Bytes> given, const SystemMemory& system) {
+  if (given) return {*given, "--memory-budget"};
+  return {system.spare(), system.spare_source()};
+}
+
+const PlanLine& RunPlan::largest() const {
+  return *std::max_element(engine.lines.begin(), engine.lines.end(),
+                           [](const PlanLine& a, const PlanLine& b) { return a.bytes < b.bytes; });
+}
+
+Result<RunPlan> plan_run(const ModelFiles& files, const TokenizerShape* tokenizer, const EngineOptions& options,
+                         const Budget& budget) {
+  RunPlan plan{.engine = AXON_TRY(Engine::plan(files, tokenizer, options)), .budget = budget, .total = {}};
+  plan.total = plan.engine.total();
+  return plan;
+}
+
+Result<std::vector<Suggestion>> suggest(const ModelFiles& files, const TokenizerShape* tokenizer,
+                                        const EngineOptions& options, const Budget& budget) {
+  const auto total = [&](const Change& change) -> Result<Bytes> {
+    return AXON_TRY(Engine::plan(files, tokenizer, applied(options, change))).total();
+  };
+  std::vector<std::optional<std::string>> precisions = {std::nullopt};
+  for (const char* p : {"q8", "q6", "q5", "q4", "q3", "q2"}) {
+    // Only what is smaller than today's weights is a way out.
+    if (AXON_TRY(total({.chunk = {}, .weights = p, .context = {}})) < AXON_TRY(total({}))) precisions.emplace_back(p);
+  }
+  std::vector<Suggestion> found;
+  for (const auto& weights : precisions) {
+    for (const std::optional<std::size_t> chunk : {std::optional<std::size_t>{}, std::optional<std::size_t>{32}}) {
+      if (chunk && *chunk >= options.session.prefill_chunk) continue;
+      Change change{.chunk = chunk, .weights = weights, .context = {}};
+      if (AXON_TRY(total(change)) <= budget.limit) {
+        if (change.chunk || change.weights) found.push_back({typed(change), AXON_TRY(total(change))});
+        break;
+      }
+      // The longest context that fits, in steps of 256: memory grows with it, so halving finds it.
+      std::size_t low = 0, high = std::min<std::size_t>(options.session.context, files.config.swa_window_size) / 256;
+      while (low < high) {
+        change.context = (low + high + 1) / 2 * 256;
+        if (AXON_TRY(total(change)) <= budget.limit) {
+          low = *change.context / 256;
+        } else {
+          high = *change.context / 256 - 1;
+        }
+      }
+      if (low > 0 && low * 256 < options.session.context) {
+        change.context = low * 256;
+        found.push_back({typed(change), AXON_TRY(total(change))});
+        break;
+      }
+    }
+    if (found.size() == 3) break;
+  }
+  return found;
+}
+
+std::string refusal(const RunPlan& plan, const std::vector<Suggestion>& suggestions) {
+  std::string out = fmt::format("needs {}, but the budget is {} ({}). The largest account is \"{}\" with {}.",
+                                to_string(plan.total), to_string(plan.budget.limit), plan.budget.source,
+                                plan.largest().account, to_string(plan.largest().bytes));
+  if (suggestions.empty()) return out + " No choice of --context, --weights and --prefill-chunk fits.";
+  out += " This would fit:";
+  for (const Suggestion& s : suggestions) out += fmt::format("\n  {}  ({})", s.options, to_string(s.total));
+  return out;
+}
+
+}  // namespace axon

@@ -1,0 +1,62 @@
+#pragma once
+// What one sequence remembers between calls: a ring of keys and values for each attention layer, a state and a
+// convolution tail for each SSM layer. Its size does not depend on how many tokens have passed.
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "kernels/device.h"
+#include "memory/arena.h"
+
+namespace axon {
+
+// The memory of one layer, by shape. Exactly one of the two is used.
+struct LayerStateShape {
+  bool attention = false;
+  std::size_t heads = 0, head_dim = 0, capacity = 0;  // attention: H, A, ring slots
+  std::size_t inner = 0, state = 0, taps = 0;         // SSM: E, N, K
+};
+
+struct SsmState {
+  Mat<float> h;     // [N, E]
+  Mat<float> tail;  // [K-1, E]
+};
+
+class SequenceState {
+ public:
+  // Calls visit(account, Bytes) for each account: what create() will reserve.
+  template <class Visit>
+  static void plan(std::span<const LayerStateShape> layers, DType kv_dtype, Visit&& visit) {
+    SequenceState state;
+    Carver kv, h, tail;
+    state.carve(layers, kv_dtype, kv, h, tail);
+    visit(account::kKvCache, kv.peak());
+    visit(account::kSsmState, h.peak());
+    visit(account::kConvState, tail.peak());
+  }
+  static Result<SequenceState> create(Ledger& ledger, std::span<const LayerStateShape> layers, DType kv_dtype);
+
+  // The layer's part; the layer's kind must match.
+  KvCache& kv(std::size_t layer) { return layers_[layer].kv; }
+  SsmState& ssm(std::size_t layer) { return layers_[layer].ssm; }
+
+  std::uint64_t position() const { return position_; }  // tokens that have passed
+  void advance(std::size_t tokens) { position_ += tokens; }
+  // Back to the empty sequence.
+  void reset();
+
+ private:
+  struct Layer {
+    KvCache kv;
+    SsmState ssm;
+  };
+  void carve(std::span<const LayerStateShape> layers, DType kv_dtype, Carver& kv, Carver& h, Carver& tail);
+
+  Arena kv_arena_, h_arena_, tail_arena_;
+  std::vector<Layer> layers_;
+  std::uint64_t position_ = 0;
+};
+
+}  // namespace axon
