@@ -36,6 +36,7 @@ class LineReader {
         continue;
       }
       buffer_.append(chunk, static_cast<std::size_t>(n));
+      if (buffer_.size() > kMaxPiped) buffer_ += '\n';
     }
   }
 
@@ -63,7 +64,11 @@ class Chat {
         const LineReader::Outcome outcome = reader_.read(line);
         if (outcome != LineReader::Outcome::kLine) {
           if (interactive_) fmt::print("\n");
-          return kExitOk;
+          if (interruption_.terminated()) return kExitError;
+          if (outcome == LineReader::Outcome::kEnd) return kExitOk;
+          interruption_.clear();
+          fmt::print(stderr, "{}\n", dim("/exit or Ctrl-D leaves"));
+          continue;
         }
       }
       have = false;
@@ -99,6 +104,7 @@ class Chat {
 
   Status turn(const std::string& text) {
     Session& session = engine_.session();
+    AXON_TRY(check_length(text, engine_));
     const std::size_t carried = waiting_.size();
     std::vector<Message> messages;
     if (!started_ && !options_.system.empty()) messages.push_back({"system", options_.system});

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <climits>
 #include <cmath>
@@ -157,6 +158,14 @@ Result<EngineOptions> engine_options(const ModelOptions& options, const Config& 
                  .arithmetic = options.exact ? Arithmetic::kExact : Arithmetic::kFast,
                  .logits_rows = 1};
   return out;
+}
+
+Status check_length(std::string_view prompt, Engine& engine) {
+  const std::size_t context = engine.session().options().context;
+  const std::size_t tokens = prompt.size() / std::max<std::size_t>(engine.tokenizer().longest_token(), 1);
+  if (tokens <= context) return Ok{};
+  return make_error(ErrorCode::kInvalidArgument, "the prompt has {} bytes, at least {} tokens, but the context is {}",
+                    prompt.size(), tokens, context);
 }
 
 Result<RunPlan> plan_or_refuse(const OpenedModel& model, const EngineOptions& options, const std::string& budget) {

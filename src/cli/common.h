@@ -73,6 +73,12 @@ struct OpenedModel {
 // `needs_tokenizer`: a model without one is an error.
 Result<OpenedModel> open_for_run(const std::string& model, bool needs_tokenizer);
 
+// What standard input may hold before it is given up: far more than a context of text, and little memory.
+inline constexpr std::size_t kMaxPiped = std::size_t{4} << 20;
+
+// A text that passes the context whatever its tokens are is refused before memory is spent on them.
+Status check_length(std::string_view prompt, Engine& engine);
+
 // Options as the engine wants them; checks numbers against the model.
 Result<EngineOptions> engine_options(const ModelOptions& options, const Config& config);
 

@@ -2,11 +2,23 @@
 
 #include <CLI/CLI.hpp>
 
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <system_error>
+
 #include "cli/common.h"
 #include "kernels/cpu/level.h"
 
 namespace axon::cli {
 namespace {
+
+// CLI11 reads "-3" as an unsigned number of 20 digits.
+const CLI::Validator& not_negative() {
+  static const CLI::Validator validator(
+      [](std::string& text) { return text.starts_with('-') ? text + " is negative" : std::string(); }, "");
+  return validator;
+}
 
 void add_model_options(CLI::App* app, ModelOptions& o, bool positional_model) {
   if (positional_model) {
@@ -17,14 +29,16 @@ void add_model_options(CLI::App* app, ModelOptions& o, bool positional_model) {
   app->add_option("--weights", o.weights, "Precision in memory: keep, f32, f16, bf16, q8, q6, q5, q4, q3, q2 (q4g32: groups of 32)")
       ->capture_default_str();
   app->add_option("--memory-budget", o.memory_budget, "The most memory to take, e.g. 64MiB or 8GB (default: what the machine can spare)");
-  app->add_option("--prefill-chunk", o.prefill_chunk, "Prompt tokens in one pass; fewer take less workspace")->capture_default_str();
-  app->add_option("--threads", o.threads, "Threads (default: all usable processors)");
+  app->add_option("--prefill-chunk", o.prefill_chunk, "Prompt tokens in one pass; fewer take less workspace")
+      ->check(not_negative())->capture_default_str();
+  app->add_option("--threads", o.threads, "Threads (default: all usable processors)")->check(not_negative());
   app->add_flag("--exact", o.exact, "float32 arithmetic throughout, and a float32 KV cache");
   app->add_flag("--json", o.json, "Print one JSON object");
 }
 
 void add_context(CLI::App* app, ModelOptions& o) {
-  app->add_option("--context", o.context, "The most tokens, prompt and answer together (default: the model's max_seq_len; the KV cache stops growing at its window)");
+  app->add_option("--context", o.context, "The most tokens, prompt and answer together (default: the model's max_seq_len; the KV cache stops growing at its window)")
+      ->check(not_negative());
 }
 
 void add_run(CLI::App& program, RunOptions& o) {
@@ -34,13 +48,14 @@ void add_run(CLI::App& program, RunOptions& o) {
   app->add_flag("-c,--chat", o.chat, "Interactive chat: /reset /stats /exit, Ctrl-C stops an answer");
   add_model_options(app, o, /*positional_model=*/false);
   add_context(app, o);
-  app->add_option("-n,--max-tokens", o.max_tokens, "The most tokens to generate")->capture_default_str();
+  app->add_option("-n,--max-tokens", o.max_tokens, "The most tokens to generate")->check(not_negative())->capture_default_str();
   app->add_option("--temperature", o.temperature, "0: always the most likely token")->capture_default_str();
-  app->add_option("--top-k", o.top_k, "Draw from the k most likely tokens; 0: all")->capture_default_str();
-  app->add_option("--top-p", o.top_p, "Draw from the most likely tokens that together have this probability")->capture_default_str();
+  app->add_option("--top-k", o.top_k, "Draw from the k most likely tokens; 0: all")->check(not_negative())->capture_default_str();
+  app->add_option("--top-p", o.top_p, "Draw from the most likely tokens that together have this probability")
+      ->check(CLI::Range(0.0, 1.0))->capture_default_str();
   app->add_option("--min-p", o.min_p, "Drop tokens below this share of the best one's probability")->capture_default_str();
   app->add_option("--repetition-penalty", o.repetition_penalty, "Above 1: tokens seen before become less likely")->capture_default_str();
-  app->add_option("--seed", o.seed, "The same seed gives the same text (default: random)");
+  app->add_option("--seed", o.seed, "The same seed gives the same text (default: random)")->check(not_negative());
   app->add_option("--stop", o.stop, "Text that ends the answer; may be given several times")->allow_extra_args(false);
   app->add_option("--system", o.system, "System message");
   app->add_flag("--raw", o.raw, "No chat template: continue the prompt as it is");
@@ -53,7 +68,7 @@ void add_plan(CLI::App& program, PlanOptions& o) {
   CLI::App* app = program.add_subcommand("plan", "What a run would take, account by account, before anything is loaded");
   add_model_options(app, o, /*positional_model=*/true);
   add_context(app, o);
-  app->add_option("-n,--max-tokens", o.max_tokens, "As in run")->capture_default_str();
+  app->add_option("-n,--max-tokens", o.max_tokens, "As in run")->check(not_negative())->capture_default_str();
   app->footer("Exit status 0: fits, 3: does not.\nExamples:\n  bit-axon plan\n  bit-axon plan my-model --context 8192 --memory-budget 2GiB --json");
 }
 
@@ -64,7 +79,7 @@ void add_quantize(CLI::App& program, QuantizeOptions& o) {
   app->add_option("-b,--bits", o.bits, "Bits of a weight")->check(CLI::IsMember({2, 3, 4, 5, 6, 8}))->capture_default_str();
   app->add_option("-g,--group-size", o.group_size, "Weights that share a scale")->check(CLI::IsMember({32, 64, 128}))->capture_default_str();
   app->add_option("--memory-budget", o.memory_budget, "The most memory to take");
-  app->add_option("--threads", o.threads, "Threads (default: all usable processors)");
+  app->add_option("--threads", o.threads, "Threads (default: all usable processors)")->check(not_negative());
   app->add_flag("--json", o.json, "Print one JSON object");
   app->footer("Example:\n  bit-axon quantize my-model -o my-model-q4 --bits 4 --group-size 64");
 }
@@ -74,11 +89,11 @@ void add_init(CLI::App& program, InitOptions& o) {
   app->add_option("--preset", o.preset, "nano, small, medium, 3b (3.2B parameters) or 6b (the original's default, 5.8B)")->capture_default_str();
   app->add_option("--weights", o.weights, "f32, f16, bf16, q8, q6, q5, q4, q3 or q2")->capture_default_str();
   app->add_option("--set", o.set, "Change a number of the config, e.g. swa_window_size=65536; may be given several times")->allow_extra_args(false);
-  app->add_option("--seed", o.seed, "Equal seeds give equal files")->capture_default_str();
+  app->add_option("--seed", o.seed, "Equal seeds give equal files")->check(not_negative())->capture_default_str();
   app->add_option("--tokenizer", o.tokenizer, "tokenizer.json to copy in, or none (default: the shipped one where it fits)");
   app->add_option("-o,--output", o.output, "New folder; must not exist")->required();
   app->add_option("--memory-budget", o.memory_budget, "The most memory to take");
-  app->add_option("--threads", o.threads, "Threads (default: all usable processors)");
+  app->add_option("--threads", o.threads, "Threads (default: all usable processors)")->check(not_negative());
   app->add_flag("--json", o.json, "Print one JSON object");
   app->footer("Example:\n  bit-axon init --preset 3b --weights q4 --seed 1 -o random-3b-q4");
 }
@@ -94,9 +109,29 @@ void add_evaluate(CLI::App& program, EvaluateOptions& o) {
   CLI::App* app = program.add_subcommand("evaluate", "Mean negative log likelihood and perplexity on a text");
   add_model_options(app, o, /*positional_model=*/true);
   app->add_option("--text", o.text, "UTF-8 text, tokenized as one string")->required();
-  app->add_option("--window", o.window, "Tokens fed from an empty state")->capture_default_str();
-  app->add_option("--windows", o.windows, "How many windows (default: all)");
+  app->add_option("--window", o.window, "Tokens fed from an empty state")->check(not_negative())->capture_default_str();
+  app->add_option("--windows", o.windows, "How many windows (default: all)")->check(not_negative());
   app->footer("Example:\n  bit-axon evaluate --text book.txt --window 1024 --windows 64 --weights bf16 --exact");
+}
+
+int usage_error(const CLI::App& program, const CLI::ParseError& e) {
+  std::string name = "bit-axon", message = e.what();
+  for (const CLI::App* command : program.get_subcommands()) name += " " + command->get_name();
+  const std::vector<std::string> extra = program.remaining();
+  if (program.get_subcommands().empty() && !extra.empty()) {
+    message = fmt::format("unknown {} {}", extra.front().starts_with('-') ? "option" : "command", extra.front());
+  }
+  report({ErrorCode::kInvalidArgument, fmt::format("{}\n{} --help shows what can be typed", message, name)});
+  return kExitUsage;
+}
+
+// What was printed may still be in the buffer, and the disk full.
+int flushed(int status) {
+  errno = 0;
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return status;
+  report({ErrorCode::kIo, fmt::format("cannot write to standard output{}{}", errno == 0 ? "" : ": ",
+                                      errno == 0 ? "" : std::strerror(errno))});
+  return status == kExitOk ? kExitError : status;
 }
 
 }  // namespace
@@ -123,20 +158,26 @@ int run_program(int argc, char** argv) {
   try {
     program.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
-    return program.exit(e) == 0 ? kExitOk : kExitUsage;
+    if (e.get_exit_code() != 0) return usage_error(program, e);
+    program.exit(e);
+    return flushed(kExitOk);
   }
   if (const Status forced = cpu::force_from_environment(); !forced.ok()) {
     report(forced.error());
     return kExitUsage;
   }
-  if (program.got_subcommand("run")) return run_command(run);
-  if (program.got_subcommand("plan")) return plan_command(plan);
-  if (program.got_subcommand("quantize")) return quantize_command(quantize);
-  if (program.got_subcommand("init")) return init_command(init);
-  if (program.got_subcommand("inspect")) return inspect_command(inspect);
-  if (program.got_subcommand("evaluate")) return evaluate_command(evaluate);
-  fmt::print("{}", program.help());
-  return kExitOk;
+  try {
+    if (program.got_subcommand("run")) return flushed(run_command(run));
+    if (program.got_subcommand("plan")) return flushed(plan_command(plan));
+    if (program.got_subcommand("quantize")) return flushed(quantize_command(quantize));
+    if (program.got_subcommand("init")) return flushed(init_command(init));
+    if (program.got_subcommand("inspect")) return flushed(inspect_command(inspect));
+    if (program.got_subcommand("evaluate")) return flushed(evaluate_command(evaluate));
+    fmt::print("{}", program.help());
+  } catch (const std::system_error&) {
+    // fmt throws when stdout takes no more; flushed() says so.
+  }
+  return flushed(kExitOk);
 }
 
 }  // namespace axon::cli

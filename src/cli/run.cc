@@ -3,8 +3,6 @@
 #include <unistd.h>
 
 #include <cstdio>
-#include <iostream>
-#include <iterator>
 #include <random>
 
 #include "cli/chat.h"
@@ -12,6 +10,7 @@
 #include "generate/generate.h"
 #include "kernels/cpu/level.h"
 #include "tokenizer/chat_template.h"
+#include "tokenizer/utf8.h"
 
 namespace axon::cli {
 namespace {
@@ -22,15 +21,30 @@ std::uint64_t seed_of(const RunOptions& options) {
   return (std::uint64_t{device()} << 32) | device();
 }
 
-Result<std::string> prompt_of(const RunOptions& options) {
-  if (options.prompt_given) return options.prompt;
+Result<std::string> piped_prompt() {
   if (isatty(STDIN_FILENO) != 0) {
     return make_error(ErrorCode::kInvalidArgument, "no prompt: give it as an argument or on standard input, or use --chat");
   }
-  std::string text{std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
+  std::string text(kMaxPiped + 1, '\0');
+  text.resize(std::fread(text.data(), 1, text.size(), stdin));
+  if (text.size() > kMaxPiped) {
+    return make_error(ErrorCode::kInvalidArgument, "the prompt on standard input is longer than {}", to_string(Bytes{kMaxPiped}));
+  }
   while (!text.empty() && (text.back() == '\n' || text.back() == '\r')) text.pop_back();
-  if (text.empty()) return make_error(ErrorCode::kInvalidArgument, "the prompt on standard input is empty");
   return text;
+}
+
+Status check_utf8(std::string_view what, std::string_view text) {
+  const auto at = utf8::first_error(text);
+  if (!at) return Ok{};
+  return make_error(ErrorCode::kInvalidArgument, "{} is not valid UTF-8 at byte {}", what, *at);
+}
+
+Result<std::string> prompt_of(const RunOptions& options) {
+  std::string prompt = options.prompt_given ? options.prompt : AXON_TRY(piped_prompt());
+  if (prompt.empty()) return make_error(ErrorCode::kInvalidArgument, "the prompt is empty");
+  AXON_TRY(check_utf8("the prompt", prompt));
+  return prompt;
 }
 
 Result<std::vector<TokenId>> prompt_ids(const RunOptions& options, const Tokenizer& tokenizer, const std::string& prompt) {
@@ -67,6 +81,7 @@ std::string timing_line(const Timing& t) {
 Result<int> one_shot(const RunOptions& options, const std::string& prompt, Engine& engine, const RunPlan& plan,
                      const SamplingOptions& sampling, const Interruption& interruption) {
   Session& session = engine.session();
+  AXON_TRY(check_length(prompt, engine));
   const std::vector<TokenId> ids = AXON_TRY(prompt_ids(options, engine.tokenizer(), prompt));
   if (ids.size() + options.max_tokens > session.options().context) {
     return make_error(ErrorCode::kInvalidArgument,
@@ -125,6 +140,7 @@ Result<int> execute(const RunOptions& options) {
     return make_error(ErrorCode::kInvalidArgument, "--max-tokens must be from 1 to {}, but is {}", 1u << 30, options.max_tokens);
   }
   // A model takes seconds to load: whatever can be wrong without it is said first.
+  AXON_TRY(check_utf8("--system", options.system));
   const std::string prompt = options.chat ? options.prompt : AXON_TRY(prompt_of(options));
   OpenedModel model = AXON_TRY(open_for_run(options.model, /*needs_tokenizer=*/true));
   EngineOptions engine_opts = AXON_TRY(engine_options(options, model.files.config));

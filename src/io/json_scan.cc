@@ -19,8 +19,7 @@ Error too_long(std::string_view what, std::size_t at, std::string_view part, std
 
 }  // namespace
 
-Result<JsonScan> scan_json(std::string_view text, std::string_view what) {
-  JsonScan scan;
+Status scan_json(std::string_view text, std::string_view what) {
   std::size_t at = 0;
   while (at < text.size()) {
     const std::size_t quote = std::min(text.find('"', at), text.size());
@@ -32,14 +31,12 @@ Result<JsonScan> scan_json(std::string_view text, std::string_view what) {
     if (nul != std::string_view::npos) {
       return make_error(ErrorCode::kCorrupt, "{}: not valid JSON at byte {}: a NUL", what, at + nul);
     }
-    const std::size_t minus = between.find('-');
-    if (scan.minus == JsonScan::kNone && minus != std::string_view::npos) scan.minus = at + minus;
     if (quote == text.size()) break;
     const std::size_t end = string_end(text, quote + 1);
     if (end - quote - 1 > kMaxJsonString) return too_long(what, quote, "a string", end - quote - 1, kMaxJsonString);
     at = end + 1;
   }
-  return scan;
+  return Ok{};
 }
 
 }  // namespace axon

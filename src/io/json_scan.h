@@ -12,14 +12,9 @@ namespace axon {
 inline constexpr std::size_t kMaxJsonString = std::size_t{1} << 20;   // bytes between the quotes, escapes counted
 inline constexpr std::size_t kMaxJsonBetween = std::size_t{1} << 16;  // bytes from one string to the next
 
-struct JsonScan {
-  static constexpr std::size_t kNone = static_cast<std::size_t>(-1);
-  std::size_t minus = kNone;  // where the first minus sign stands outside strings
-};
-
 // kUnsupported when a string or a stretch between two is longer than the bounds above; kCorrupt for a NUL outside
 // strings, which the JSON library takes for the end of the text. Says nothing else about the grammar. `what` names the
 // text in messages.
-Result<JsonScan> scan_json(std::string_view text, std::string_view what);
+Status scan_json(std::string_view text, std::string_view what);
 
 }  // namespace axon

@@ -6,7 +6,6 @@
 
 #include "base/bytes.h"
 #include "io/json.h"
-#include "io/json_scan.h"
 
 namespace axon {
 namespace {
@@ -279,13 +278,8 @@ Result<SafetensorsHeader> parse_safetensors_header(std::span<const std::byte> by
   const std::string_view text =
       without_padding({reinterpret_cast<const char*>(bytes.data()) + 8, static_cast<std::size_t>(length)});
   if (!text.starts_with('{')) return make_error(ErrorCode::kCorrupt, "{}: the header does not start with '{{'", what);
-  const JsonScan scan = AXON_TRY(scan_json(text, what));
   HeaderHandler handler(data, out);
   AXON_TRY(read_json(text, what, handler, 4));
-  if (scan.minus != JsonScan::kNone) {  // "-0", which reaches the handler as 0
-    return make_error(ErrorCode::kCorrupt, "{}: header byte {}: expected whole numbers from 0, got a minus sign", what,
-                      scan.minus);
-  }
   const Status cover = check_cover(out.tensors, data);
   if (!cover.ok()) return Error{cover.error().code, fmt::format("{}: {}", what, cover.error().message)};
   return out;

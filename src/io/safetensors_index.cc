@@ -3,7 +3,6 @@
 #include <utility>
 
 #include "io/json.h"
-#include "io/json_scan.h"
 #include "io/safetensors_header.h"
 #include "memory/mapped_file.h"
 
@@ -100,7 +99,6 @@ Status IndexHandler::string(std::string_view text) {
 
 Result<SafetensorsIndex> read_safetensors_index(const std::string& path) {
   const MappedFile file = AXON_TRY(MappedFile::open(path));
-  AXON_TRY(scan_json(file.text(), path));
   SafetensorsIndex out;
   IndexHandler handler(out);
   AXON_TRY(read_json(file.text(), path, handler));

@@ -52,9 +52,9 @@ constexpr std::array<std::string_view, 8> kForeign = {"quantization", "quantizat
 
 class ConfigReader : public JsonHandler {
  public:
-  explicit ConfigReader(std::string_view what) : what_(what) {}
   Config config;
 
+  // read_json puts the document's name before what these say.
   Status start_object() override { return enter("an object"); }
   Status end_object() override { return leave(); }
   Status start_array() override { return enter("an array"); }
@@ -65,7 +65,7 @@ class ConfigReader : public JsonHandler {
     foreign_ = false;
     for (std::size_t i = 0; i < kFields.size(); ++i) {
       if (kFields[i].key != key) continue;
-      if (seen_[i]) return make_error(ErrorCode::kInvalidArgument, "{}: key {} comes twice", what_, key);
+      if (seen_[i]) return make_error(ErrorCode::kInvalidArgument, "key {} comes twice", key);
       seen_[i] = true;
       field_ = &kFields[i];
       return Ok{};
@@ -73,11 +73,11 @@ class ConfigReader : public JsonHandler {
     for (const std::string_view known : kForeign) foreign_ = foreign_ || known == key;
     model_type_ = key == "model_type";
     if (foreign_) return Ok{};
-    return make_error(ErrorCode::kInvalidArgument, "{}: unknown key {}", what_, json_quote(key.substr(0, 80)));
+    return make_error(ErrorCode::kInvalidArgument, "unknown key {}", json_quote(key.substr(0, 80)));
   }
   Status string(std::string_view v) override {
     if (depth_ == 1 && model_type_ && v != "bit_axon" && v != "bit-axon") {
-      return make_error(ErrorCode::kUnsupported, "{}: model_type {} is not one this program runs (bit_axon)", what_,
+      return make_error(ErrorCode::kUnsupported, "model_type {} is not one this program runs (bit_axon)",
                         json_quote(v.substr(0, 80)));
     }
     return value("a string");
@@ -85,8 +85,7 @@ class ConfigReader : public JsonHandler {
   Status unsigned_integer(std::uint64_t v) override {
     if (depth_ == 1 && field_ != nullptr && field_->number != nullptr) {
       if (v < 1 || v > field_->max) {
-        return make_error(ErrorCode::kInvalidArgument, "{}: {} must be from 1 to {}, but is {}", what_, field_->key,
-                          field_->max, v);
+        return make_error(ErrorCode::kInvalidArgument, "{} must be from 1 to {}, but is {}", field_->key, field_->max, v);
       }
       config.*field_->number = v;
       return Ok{};
@@ -96,14 +95,14 @@ class ConfigReader : public JsonHandler {
   }
   Status negative_integer(std::int64_t v) override {
     if (depth_ == 1 && field_ != nullptr) {
-      return make_error(ErrorCode::kInvalidArgument, "{}: {} must be positive, but is {}", what_, field_->key, v);
+      return make_error(ErrorCode::kInvalidArgument, "{} must be positive, but is {}", field_->key, v);
     }
     return Ok{};
   }
   Status real(double v) override {
     if (depth_ == 1 && field_ != nullptr && field_->real != nullptr) {
       if (!(v >= 0.0 && v <= 1.0)) {
-        return make_error(ErrorCode::kInvalidArgument, "{}: {} must be from 0 to 1, but is {}", what_, field_->key, v);
+        return make_error(ErrorCode::kInvalidArgument, "{} must be from 0 to 1, but is {}", field_->key, v);
       }
       config.*field_->real = v;
       return Ok{};
@@ -119,11 +118,11 @@ class ConfigReader : public JsonHandler {
   }
   Status null() override { return value("null"); }
 
-  Status finish() const {
-    if (!object_) return make_error(ErrorCode::kInvalidArgument, "{}: expected one JSON object", what_);
+  Status finish(std::string_view what) const {
+    if (!object_) return make_error(ErrorCode::kInvalidArgument, "{}: expected one JSON object", what);
     for (std::size_t i = 0; i < kFields.size(); ++i) {
       if (kFields[i].required && !seen_[i]) {
-        return make_error(ErrorCode::kInvalidArgument, "{}: key {} is missing", what_, kFields[i].key);
+        return make_error(ErrorCode::kInvalidArgument, "{}: key {} is missing", what, kFields[i].key);
       }
     }
     return Ok{};
@@ -132,7 +131,7 @@ class ConfigReader : public JsonHandler {
  private:
   Status enter(std::string_view kind) {
     if (depth_ == 0) object_ = kind == "an object";
-    if (depth_ == 0 && !object_) return make_error(ErrorCode::kInvalidArgument, "{}: expected one JSON object", what_);
+    if (depth_ == 0 && !object_) return make_error(ErrorCode::kInvalidArgument, "expected one JSON object");
     if (depth_ == 1) AXON_TRY(value(kind));
     ++depth_;
     return Ok{};
@@ -147,11 +146,10 @@ class ConfigReader : public JsonHandler {
                                     : field_->number != nullptr ? "a whole number"
                                     : field_->flag != nullptr   ? "true or false"
                                                                 : "a number";
-    return make_error(ErrorCode::kInvalidArgument, "{}: {} must be {}, but is {}", what_,
+    return make_error(ErrorCode::kInvalidArgument, "{} must be {}, but is {}",
                       field_ == nullptr ? "?" : field_->key, wanted, kind);
   }
 
-  std::string_view what_;
   const Field* field_ = nullptr;
   std::array<bool, kFields.size()> seen_{};
   std::size_t depth_ = 0;
@@ -186,9 +184,9 @@ Status check_config(const Config& c, std::string_view what) {
 }
 
 Result<Config> parse_config(std::string_view json, std::string_view what) {
-  ConfigReader reader(what);
+  ConfigReader reader;
   AXON_TRY(read_json(json, what, reader));
-  AXON_TRY(reader.finish());
+  AXON_TRY(reader.finish(what));
   AXON_TRY(check_config(reader.config, what));
   return reader.config;
 }

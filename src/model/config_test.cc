@@ -5,6 +5,7 @@
 #include <map>
 
 #include "model/tensors.h"
+#include "model/weight_format.h"
 
 namespace axon {
 namespace {
@@ -179,7 +180,7 @@ TEST(Config, SettingsReplaceOneValue) {
   EXPECT_EQ(message("swa_window_size"), "--set swa_window_size: expected KEY=VALUE");
   EXPECT_EQ(message("moe_top_k=9"), "--set moe_top_k=9: moe_top_k 9 is more than moe_num_experts 8");
   EXPECT_EQ(message("moe_top_k=0"), "--set moe_top_k=0: moe_top_k must be from 1 to 1024, but is 0");
-  EXPECT_EQ(message("moe_top_k=two").substr(0, 34), "--set moe_top_k=two: not valid JSON");
+  EXPECT_EQ(message("moe_top_k=two").substr(0, 35), "--set moe_top_k=two: not valid JSON");
   EXPECT_EQ(message("moe_topk=2").substr(0, 32), "--set moe_topk=2: unknown key; t");
   EXPECT_NE(message("moe_topk=2").find("moe_top_k, moe_intermediate_dim"), std::string::npos);
   for (const char* smuggled : {"moe_top_k=2, \"hidden_dim\": 64", "moe_top_k=2}", "moe_top_k=", "moe_top_k=2 // x", "=2"}) {

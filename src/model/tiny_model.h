@@ -164,7 +164,7 @@ class LoadedModel {
   static constexpr std::size_t kTokensMax = 256;  // in one piece
 
   explicit LoadedModel(const std::string& folder, Arithmetic arithmetic = Arithmetic::kExact, const WeightFormat& want = {},
-                       std::size_t threads = 2)
+                       std::size_t threads = 1)
       : arithmetic_(arithmetic) {
     ModelFiles files = ok(open_model(folder));
     const Config config = files.config;

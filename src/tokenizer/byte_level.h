@@ -1,5 +1,6 @@
 #pragma once
-// The alphabet of byte-level BPE files: every byte spelled as one printable character, as GPT-2's encoder.py made it up.
+// The alphabet of byte-level BPE files: every byte spelled as one printable character, as GPT-2's encoder.py made it
+// up.
 // '!'..'~', U+00A1..U+00AC and U+00AE..U+00FF stand for themselves; the other bytes, in order, are U+0100..U+0143.
 
 #include <cstdint>

@@ -40,9 +40,10 @@ std::string render_chat(std::span<const Message> messages, bool add_generation_p
 
 Status encode_chat(const Tokenizer& tokenizer, std::span<const Message> messages, bool add_generation_prompt,
                    std::vector<TokenId>& out, AddedTokens in_content) {
-  if (in_content == AddedTokens::kRecognised) return tokenizer.encode(render_chat(messages, add_generation_prompt), out);
+  if (in_content == AddedTokens::kRecognised)
+    return tokenizer.encode(render_chat(messages, add_generation_prompt), out);
   const std::size_t before = out.size();
-  const Status status = encode_segments(tokenizer, messages, add_generation_prompt, out);
+  Status status = encode_segments(tokenizer, messages, add_generation_prompt, out);
   if (!status.ok()) out.resize(before);
   return status;
 }

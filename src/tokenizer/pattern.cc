@@ -11,7 +11,7 @@ namespace {
 constexpr std::size_t kMaxPattern = 8 << 10;
 
 constexpr std::array<std::string_view, 37> kCategories = {
-    "L", "Ll", "Lm", "Lo", "Lt", "Lu", "M",  "Mc", "Me", "Mn", "N",  "Nd", "Nl", "No", "P",  "Pc", "Pd", "Pe", "Pf",
+    "L",  "Ll", "Lm", "Lo", "Lt", "Lu", "M",  "Mc", "Me", "Mn", "N",  "Nd", "Nl", "No", "P",  "Pc", "Pd", "Pe", "Pf",
     "Pi", "Po", "Ps", "S",  "Sc", "Sk", "Sm", "So", "Z",  "Zl", "Zp", "Zs", "C",  "Cc", "Cf", "Cn", "Co", "Cs"};
 
 bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
@@ -51,8 +51,15 @@ class Translator {
       case '[': return character_class();
       case '\\': return escape();
       case '{': return repeat();
-      case '|': case '*': case '+': case '?': return emit(1), Ok{};
-      case '.': case '^': case '$': case ']': case '}': return unsupported(in_.substr(at_, 1));
+      case '|':
+      case '*':
+      case '+':
+      case '?': return emit(1), Ok{};
+      case '.':
+      case '^':
+      case '$':
+      case ']':
+      case '}': return unsupported(in_.substr(at_, 1));
       default: return literal(c, before);
     }
   }
@@ -128,7 +135,8 @@ class Translator {
   Status property() {
     const std::size_t open = at_ + 2;
     const std::size_t close = in_.find('}', open);
-    if (open >= in_.size() || in_[open] != '{' || close == std::string_view::npos) return unsupported("this use of \\p");
+    if (open >= in_.size() || in_[open] != '{' || close == std::string_view::npos)
+      return unsupported("this use of \\p");
     const std::string_view name = in_.substr(open + 1, close - open - 1);
     const std::string_view category = name.starts_with('^') ? name.substr(1) : name;
     if (std::find(kCategories.begin(), kCategories.end(), category) == kCategories.end()) {

@@ -67,8 +67,8 @@ Result<Regex::Match> Regex::search(std::string_view text, std::size_t from, Rege
   pcre2_match_context* context = scratch.context_.get();
   pcre2_set_match_limit(context, step_limit(text.size() - from));
   const auto attempt = [&](std::uint32_t options) {
-    return pcre2_match(code_.get(), units(text.data()), text.size(), from, options | PCRE2_NO_UTF_CHECK | PCRE2_NOTEMPTY, data,
-                       context);
+    return pcre2_match(code_.get(), units(text.data()), text.size(), from,
+                       options | PCRE2_NO_UTF_CHECK | PCRE2_NOTEMPTY, data, context);
   };
   int found = attempt(0);
   if (found == PCRE2_ERROR_JIT_STACKLIMIT) found = attempt(PCRE2_NO_JIT);

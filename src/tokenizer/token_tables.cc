@@ -151,7 +151,8 @@ Status TokenTables::finish_tokens() {
   AXON_TRY(index_added());
   for (const AddedToken& token : added_) AXON_TRY(settle_added(token));
   for (TokenId id = 0; id < ids(); ++id) {
-    if ((flags_[id] & kTaken) == 0) return make_error(ErrorCode::kCorrupt, "no token has id {}: the ids have a hole", id);
+    if ((flags_[id] & kTaken) == 0)
+      return make_error(ErrorCode::kCorrupt, "no token has id {}: the ids have a hole", id);
     if ((flags_[id] & kNotSpelled) != 0 && (flags_[id] & kAdded) == 0) {
       return make_error(ErrorCode::kUnsupported, "token {} (id {}) is not spelled in the byte-level alphabet",
                         quote_briefly(text(id)), id);
@@ -193,7 +194,8 @@ Status TokenTables::settle_added(const AddedToken& token) {
                       token.id, *in_vocab);
   }
   texts_[token.id] = {token.start, token.length};
-  flags_[token.id] = static_cast<std::uint8_t>(flags_[token.id] | kTaken | kAdded | (token.special != 0 ? kSpecial : 0));
+  flags_[token.id] =
+      static_cast<std::uint8_t>(flags_[token.id] | kTaken | kAdded | (token.special != 0 ? kSpecial : 0));
   return Ok{};
 }
 
@@ -228,8 +230,8 @@ Status TokenTables::add_merge(std::string_view left, std::string_view right) {
   std::size_t slot = slot_of(hash_pair(pair), merges_.size());
   for (std::size_t probe = 0; merges_[slot].value != 0; slot = slot + 1 == merges_.size() ? 0 : slot + 1) {
     if (merges_[slot].pair == pair) {
-      return make_error(ErrorCode::kCorrupt, "merge {} of {} and {} repeats merge {}", merges_used_, quote_briefly(left),
-                        quote_briefly(right), (merges_[slot].value >> 32) - 1);
+      return make_error(ErrorCode::kCorrupt, "merge {} of {} and {} repeats merge {}", merges_used_,
+                        quote_briefly(left), quote_briefly(right), (merges_[slot].value >> 32) - 1);
     }
     if (++probe == kMaxProbe) return colliding();
   }

@@ -19,7 +19,7 @@ struct TokenCounts {
   std::uint64_t vocab_entries = 0;  // in the vocabulary
   std::uint64_t merges = 0;
   std::uint64_t added_tokens = 0;
-  std::uint64_t text_bytes = 0;     // of all tokens, added ones included
+  std::uint64_t text_bytes = 0;  // of all tokens, added ones included
 };
 
 // Joining two tokens: `value` is rank + 1 in the upper half, the joined token in the lower; 0 where there is none.
@@ -31,7 +31,7 @@ struct Merge {
 
 struct AddedToken {
   TokenId id;
-  std::uint32_t start;   // of its text
+  std::uint32_t start;  // of its text
   std::uint32_t length;
   std::uint32_t special;
 };
@@ -44,9 +44,7 @@ class TokenTables {
 
   std::size_t ids() const { return texts_.size(); }
   // The bytes that a token stands for; empty for an id that is none.
-  std::string_view text(TokenId id) const {
-    return id < texts_.size() ? view(texts_[id]) : std::string_view();
-  }
+  std::string_view text(TokenId id) const { return id < texts_.size() ? view(texts_[id]) : std::string_view(); }
   bool is_special(TokenId id) const { return id < flags_.size() && (flags_[id] & kSpecial) != 0; }
   bool is_added(TokenId id) const { return id < flags_.size() && (flags_[id] & kAdded) != 0; }
   TokenId byte_token(unsigned char byte) const { return byte_tokens_[byte]; }
@@ -64,7 +62,8 @@ class TokenTables {
   std::size_t longest_text() const;
 
   // Filling: vocabulary and added tokens, then finish_tokens(); merges once the vocabulary is there, then
-  // finish_merges(). kCorrupt or kUnsupported names what is wrong; more of anything than was counted is kCorrupt, for a mapped file can change under us.
+  // finish_merges(). kCorrupt or kUnsupported names what is wrong; more of anything than was counted is kCorrupt, for a
+  // mapped file can change under us.
   Status add_vocab_entry(std::string_view spelling, TokenId id);
   Status add_added_token(std::string_view content, TokenId id, bool special);
   Status finish_tokens();
@@ -84,13 +83,13 @@ class TokenTables {
   Status settle_added(const AddedToken& token);
   Status find_byte_tokens();
 
-  std::span<Text> texts_;                // [ids]
-  std::span<std::uint8_t> flags_;        // [ids]
-  std::span<char> texts_pool_;           // [text_bytes]
-  std::span<std::uint32_t> by_text_;     // id + 1, or 0
+  std::span<Text> texts_;             // [ids]
+  std::span<std::uint8_t> flags_;     // [ids]
+  std::span<char> texts_pool_;        // [text_bytes]
+  std::span<std::uint32_t> by_text_;  // id + 1, or 0
   std::span<Merge> merges_;
-  std::span<AddedToken> added_;          // in lexical order of content, after finish_tokens()
-  std::span<TokenId> byte_tokens_;       // [256]
+  std::span<AddedToken> added_;           // in lexical order of content, after finish_tokens()
+  std::span<TokenId> byte_tokens_;        // [256]
   std::span<std::uint8_t> added_starts_;  // [256]
   std::uint64_t pool_used_ = 0, added_used_ = 0, merges_used_ = 0, vocab_used_ = 0;
   std::uint64_t merges_expected_ = 0, vocab_expected_ = 0;

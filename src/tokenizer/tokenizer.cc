@@ -62,9 +62,7 @@ class Fill : public TokenSink {
   Part part_;
 };
 
-Error named(std::string_view what, const Error& error) {
-  return make_error(error.code, "{}: {}", what, error.message);
-}
+Error named(std::string_view what, const Error& error) { return make_error(error.code, "{}: {}", what, error.message); }
 
 Status fill(std::string_view text, std::string_view what, bool merges_first, TokenTables& tables) {
   const auto pass = [&](Fill::Part part) {
@@ -150,7 +148,8 @@ Bytes TokenizerShape::bytes() const {
 
 Result<TokenizerShape> Tokenizer::measure(std::string_view text, std::string_view what) {
   if (text.size() > kMaxTokenizerFile) {
-    return make_error(ErrorCode::kUnsupported, "{}: {} is too large for a tokenizer", what, to_string(Bytes{text.size()}));
+    return make_error(ErrorCode::kUnsupported, "{}: {} is too large for a tokenizer", what,
+                      to_string(Bytes{text.size()}));
   }
   Count count;
   TokenizerJson json(count);
@@ -160,8 +159,8 @@ Result<TokenizerShape> Tokenizer::measure(std::string_view text, std::string_vie
   if (!settings.ok()) return named(what, settings.error());
   const TokenCounts& counts = count.counts;
   if (counts.ids > counts.vocab_entries + counts.added_tokens) {
-    return make_error(ErrorCode::kCorrupt, "{}: ids go up to {}, but there are only {} tokens: the ids have holes", what,
-                      counts.ids - 1, counts.vocab_entries + counts.added_tokens);
+    return make_error(ErrorCode::kCorrupt, "{}: ids go up to {}, but there are only {} tokens: the ids have holes",
+                      what, counts.ids - 1, counts.vocab_entries + counts.added_tokens);
   }
   TokenizerShape shape;
   shape.counts_ = counts;
@@ -198,7 +197,7 @@ Status Tokenizer::encode(std::string_view text, std::vector<TokenId>& out, Added
   }
   const std::size_t before = out.size();
   Encoder encoder(tables_, splits_, nfc_, ignore_merges_, out);
-  const Status status = added == AddedTokens::kRecognised ? encoder.text(text) : encoder.segment(text);
+  Status status = added == AddedTokens::kRecognised ? encoder.text(text) : encoder.segment(text);
   if (!status.ok()) out.resize(before);
   return status;
 }

@@ -42,7 +42,8 @@ struct TokenizerFile {
                        json_quote(pattern));
   }
   static std::string byte_level(bool use_regex) {
-    return fmt::format(R"({{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":{}}})", use_regex);
+    return fmt::format(R"({{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":{}}})",
+                       use_regex);
   }
   static std::string sequence(std::string_view steps) {
     return fmt::format(R"({{"type":"Sequence","pretokenizers":[{}]}})", steps);
@@ -86,8 +87,8 @@ struct TokenizerFile {
     return fmt::format(
         R"({{"version":"1.0","truncation":null,"padding":null,{}"added_tokens":{},"normalizer":{},"pre_tokenizer":{},)"
         R"("post_processor":{},"decoder":{},"model":{{{},{},{}}}}})",
-        more, added_json(), normalizer, pre_tokenizer.empty() ? sequence(steps) : pre_tokenizer, post_processor, decoder,
-        model_fields, merges_first ? merge : vocab, merges_first ? vocab : merge);
+        more, added_json(), normalizer, pre_tokenizer.empty() ? sequence(steps) : pre_tokenizer, post_processor,
+        decoder, model_fields, merges_first ? merge : vocab, merges_first ? vocab : merge);
   }
 };
 

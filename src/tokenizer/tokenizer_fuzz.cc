@@ -23,7 +23,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   AXON_CHECK(ledger.used() == shape.value().bytes());
 
   // In form C already, so that it comes back whether or not the file asks for that.
-  constexpr std::string_view kText = 
+  constexpr std::string_view kText =
       "Hello, w\u00f6rld! 123  <|im_start|>it's\r\n\n \u4e2d\u6587 \U0001F600 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
       "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa ";
   std::vector<TokenId> ids;

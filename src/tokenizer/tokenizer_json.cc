@@ -5,8 +5,8 @@ namespace {
 
 using Kind = SettingList::Kind;
 
-constexpr std::array<std::string_view, 7> kAddedFields = {"id",     "content",    "special",    "single_word",
-                                                          "lstrip", "rstrip", "normalized"};
+constexpr std::array<std::string_view, 7> kAddedFields = {"id",     "content", "special",   "single_word",
+                                                          "lstrip", "rstrip",  "normalized"};
 constexpr unsigned kId = 0, kContent = 1, kSpecial = 2;
 // Longer ones would make the search for added tokens slow, and nobody has them.
 constexpr std::size_t kMaxAddedContent = 1024;
@@ -193,9 +193,7 @@ Status TokenizerJson::unsigned_integer(std::uint64_t number) {
   return scalar(Kind::kNumber, fmt::format("{}", number));
 }
 
-Status TokenizerJson::negative_integer(std::int64_t number) {
-  return scalar(Kind::kNumber, fmt::format("{}", number));
-}
+Status TokenizerJson::negative_integer(std::int64_t number) { return scalar(Kind::kNumber, fmt::format("{}", number)); }
 Status TokenizerJson::real(double number) { return scalar(Kind::kNumber, fmt::format("{}", number)); }
 Status TokenizerJson::null() { return scalar(Kind::kNull, "null"); }
 Status TokenizerJson::boolean(bool value) {
@@ -230,7 +228,8 @@ Status TokenizerJson::end_added_token() {
   zone_ = Zone::kAddedTokens;
   for (unsigned i = 0; i < kAddedFields.size(); ++i) {
     if ((added_.fields >> i & 1u) == 0) {
-      return make_error(ErrorCode::kCorrupt, "added token {} has no {}", quote_briefly(added_.content), kAddedFields[i]);
+      return make_error(ErrorCode::kCorrupt, "added token {} has no {}", quote_briefly(added_.content),
+                        kAddedFields[i]);
     }
   }
   if (added_.content.empty()) return make_error(ErrorCode::kCorrupt, "added token {} is empty", added_.id);

@@ -66,7 +66,9 @@ std::optional<std::size_t> first_error(std::string_view text) {
 }
 
 char32_t code_point(std::string_view character) {
-  const auto byte = [character](std::size_t i) { return static_cast<char32_t>(static_cast<unsigned char>(character[i])); };
+  const auto byte = [character](std::size_t i) {
+    return static_cast<char32_t>(static_cast<unsigned char>(character[i]));
+  };
   if (character.size() == 1) return byte(0);
   char32_t point = byte(0) & (0x7Fu >> character.size());
   for (std::size_t i = 1; i < character.size(); ++i) point = point << 6 | (byte(i) & 0x3Fu);

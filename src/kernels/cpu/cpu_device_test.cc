@@ -98,6 +98,40 @@ TEST_P(CpuDeviceTest, EmbedsEveryAffineFormat) {
   }
 }
 
+// The kernels have their own tests; this one is for what lies between: limits, scratch and several products of one x.
+TEST_P(CpuDeviceTest, MatmulAgreesWithReference) {
+  const std::size_t T = 5, cols = 128, rows = 70;
+  Matrix x = Matrix::normal(T, cols, 1), w = Matrix::normal(rows, cols, 2, 0.1f);
+  std::vector<float> plain;
+  std::vector<std::byte> codes(rows * cols / 2), scales(rows * cols / 64 * 4), biases(scales.size());
+  for (std::size_t r = 0; r < rows; ++r) {
+    plain.insert(plain.end(), w.row(r).begin(), w.row(r).end());
+    affine::encode_row(w.row(r), 4, 64, DType::kF32, codes.data() + r * cols / 2, scales.data() + r * cols / 64 * 4,
+                       biases.data() + r * cols / 64 * 4);
+  }
+  const Weight full{plain.data(), rows, cols, DType::kF32, {}};
+  const Weight packed{codes.data(), rows, cols, DType::kU32, {4, 64, DType::kF32, scales.data(), biases.data()}};
+  const std::vector<std::uint32_t> gathered{4, 0, 4};
+  for (const Arithmetic arithmetic : {Arithmetic::kExact, Arithmetic::kFast}) {
+    Ledger ledger(64_MiB);
+    const DeviceLimits limits{.x_elements_max = T * cols, .rows_of_x_max = T, .cols_max = cols};
+    auto fast = CpuDevice::create(ledger, limits, device().threads(), arithmetic).value();
+    ReferenceDevice slow(arithmetic);
+    Matrix a(T, rows), b(T, rows), c(gathered.size(), rows), a2(T, rows), b2(T, rows), c2(gathered.size(), rows);
+    const auto products = [&](Matrix& y0, Matrix& y1, Matrix& y2) {
+      return std::vector<Product>{{full, x.mat(), {}, y0.mat()}, {packed, x.mat(), {}, y1.mat()},
+                                  {packed, x.mat(), gathered, y2.mat(), true}};
+    };
+    fast->matmul(products(a, b, c));
+    slow.matmul(products(a2, b2, c2));
+    // Float32 sums of 128 terms of size up to some 4 * 0.4, whose errors are independent.
+    const double tolerance = 1.6 * std::sqrt(128.0) * 8.0 * 0x1p-24;
+    EXPECT_TRUE(close(a.mat(), a2.mat(), tolerance, 0.0));
+    EXPECT_TRUE(close(b.mat(), b2.mat(), tolerance, 0.0));
+    EXPECT_TRUE(close(c.mat(), c2.mat(), tolerance, 0.0));
+  }
+}
+
 TEST_P(CpuDeviceTest, RouteAgreesWithReference) {
   for (const std::size_t experts : {1u, 2u, 8u, 13u}) {
     for (std::size_t top_k = 1; top_k <= std::min<std::size_t>(experts, 4); ++top_k) {

@@ -1,4 +1,5 @@
-// int8 kernels for AVX2: rows of bytes against tokens, 32 columns an instruction. 4-bit rows and one token meet in place.
+// int8 kernels for AVX2: rows of bytes against tokens, 32 columns an instruction. 4-bit rows and one token meet in
+// place.
 
 #include "kernels/cpu/int8_portable.h"
 
@@ -11,6 +12,9 @@
 
 namespace axon::cpu::int8 {
 namespace {
+
+// How far ahead of the loads the codes are asked for, in bytes.
+constexpr std::size_t kAhead = 3072;
 
 AXON_AVX2_INLINE __m256i load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 
@@ -59,20 +63,46 @@ AXON_AVX2_INLINE __m256i dot_32(__m256i codes, __m256i q) {
   return _mm256_add_epi32(_mm256_madd_epi16(low, one), _mm256_madd_epi16(high, _mm256_set1_epi16(16)));
 }
 
-template <bool kWide>
-AXON_AVX2 float dot(const std::uint8_t* codes, const std::int8_t* q, std::size_t groups, std::size_t group_size,
-                    const float* sw, const float* bw, const float* sx, const float* sum) {
-  __m256 total = _mm256_setzero_ps();
-  for (std::size_t g = 0; g < groups; ++g) {
-    __m256i dots = dot_32<kWide>(load(codes), load(q));
-    for (std::size_t i = 32; i < group_size; i += 32) {
-      dots = _mm256_add_epi32(dots, dot_32<kWide>(load(codes + i), load(q + i)));
-    }
-    codes += group_size;
-    q += group_size;
-    total = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots), _mm256_set1_ps(sw[g] * sx[g]), total);
+template <bool kWide, std::size_t kGroup>
+AXON_AVX2_INLINE __m256i dot_group(const std::uint8_t* codes, const std::int8_t* q) {
+  __m256i dots = dot_32<kWide>(load(codes), load(q));
+  for (std::size_t i = 32; i < kGroup; i += 32) {
+    dots = _mm256_add_epi32(dots, dot_32<kWide>(load(codes + i), load(q + i)));
   }
-  return sum_of(total) + dot_biases(bw, sum, groups);
+  return dots;
+}
+
+template <bool kWide, std::size_t kGroup>
+AXON_AVX2 float dot(const std::uint8_t* codes, const std::int8_t* q, std::size_t groups, const float* sw,
+                    const float* bw, const float* sx, const float* sum) {
+  __m256 total[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
+  std::size_t g = 0;
+  for (; g + 8 <= groups; g += 8) {
+    alignas(32) float scale[8];
+    _mm256_store_ps(scale, _mm256_mul_ps(_mm256_loadu_ps(sw + g), _mm256_loadu_ps(sx + g)));
+    for (std::size_t i = 0; i < 8; ++i, codes += kGroup, q += kGroup) {
+      for (std::size_t line = 0; line < kGroup; line += 64) {
+        _mm_prefetch(reinterpret_cast<const char*>(codes + kAhead + line), _MM_HINT_T0);
+      }
+      const __m256 dots = _mm256_cvtepi32_ps(dot_group<kWide, kGroup>(codes, q));
+      total[i % 2] = _mm256_fmadd_ps(dots, _mm256_broadcast_ss(scale + i), total[i % 2]);
+    }
+  }
+  for (; g < groups; ++g, codes += kGroup, q += kGroup) {
+    const __m256 dots = _mm256_cvtepi32_ps(dot_group<kWide, kGroup>(codes, q));
+    total[0] = _mm256_fmadd_ps(dots, _mm256_set1_ps(sw[g] * sx[g]), total[0]);
+  }
+  return sum_of(_mm256_add_ps(total[0], total[1])) + dot_biases(bw, sum, groups);
+}
+
+template <bool kWide>
+AXON_AVX2 float dot_row(const std::uint8_t* codes, const std::int8_t* q, std::size_t groups, std::size_t group_size,
+                        const float* sw, const float* bw, const float* sx, const float* sum) {
+  switch (group_size) {
+    case 32: return dot<kWide, 32>(codes, q, groups, sw, bw, sx, sum);
+    case 64: return dot<kWide, 64>(codes, q, groups, sw, bw, sx, sum);
+    default: return dot<kWide, 128>(codes, q, groups, sw, bw, sx, sum);
+  }
 }
 
 // 64 packed codes against 32 even and 32 odd columns: lane j holds columns [8 j, 8 j + 8).
@@ -103,11 +133,12 @@ AXON_AVX2 void nibble_rows_of_one(const Job& job, std::size_t begin, std::size_t
     __m256 total = _mm256_setzero_ps();
     for (std::size_t k = 0; k < w.cols; k += 64, codes += 32, q += 64) {
       const std::size_t g = k / group_size;
-      const __m256i packed = w.cols - k >= 64 ? load(codes)
-                                              : _mm256_zextsi128_si256(_mm_loadu_si128(
-                                                    reinterpret_cast<const __m128i*>(codes)));
-      const __m256 scale = group_size >= 64 ? _mm256_set1_ps(sw[g])
-                                            : _mm256_set_m128(_mm_set1_ps(sw[g + 1]), _mm_set1_ps(sw[g]));
+      _mm_prefetch(reinterpret_cast<const char*>(codes + kAhead), _MM_HINT_T0);
+      const __m256i packed = w.cols - k >= 64
+                                 ? load(codes)
+                                 : _mm256_zextsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes)));
+      const __m256 scale =
+          group_size >= 64 ? _mm256_set1_ps(sw[g]) : _mm256_set_m128(_mm_set1_ps(sw[g + 1]), _mm_set1_ps(sw[g]));
       total = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot_nibbles(packed, q)), scale, total);
     }
     const float value = sum_of(total) + dot_biases(bw, sum, groups);
@@ -119,7 +150,7 @@ AXON_AVX2 void nibble_rows_of_one(const Job& job, std::size_t begin, std::size_t
 void rows(const Job& job, std::size_t begin, std::size_t end, std::byte* scratch) {
   const int bits = job.weight.affine.bits;
   if (bits == 4 && job.y.rows == 1) return nibble_rows_of_one(job, begin, end, scratch);
-  rows_by_dot(job, begin, end, scratch, {widen, bits == 8 ? dot<true> : dot<false>});
+  rows_by_dot(job, begin, end, scratch, {widen, bits == 8 ? dot_row<true> : dot_row<false>});
 }
 
 std::size_t interleave(int bits, std::size_t, std::size_t tokens) { return bits == 4 && tokens == 1 ? 64 : 0; }

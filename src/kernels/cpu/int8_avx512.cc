@@ -1,6 +1,6 @@
-// int8 kernels for AVX-512 with VNNI and VBMI, several tokens: 32 rows of codes are unpacked once to a tile in which the
-// lanes are rows, and the tile meets all tokens, six at a time. Each group of a token's activations is broadcast dword
-// by dword, so no sum ever crosses lanes.
+// int8 kernels for AVX-512 with VNNI and VBMI, several tokens: 32 rows of codes are unpacked once to a tile in which
+// the lanes are rows, and the tile meets all tokens, six at a time. Each group of a token's activations is broadcast
+// dword by dword, so no sum ever crosses lanes.
 
 #include "kernels/cpu/int8_avx512.h"
 
@@ -212,9 +212,9 @@ AXON_AVX512 void rows_of_tile(const Job& job, std::size_t first, std::byte* scra
   tile.biases = tile.scales + 16 * kHalves * job.weight.groups();
   tile.codes = reinterpret_cast<std::uint8_t*>(tile.biases + 16 * kHalves * job.weight.groups());
   fill<kHalves>(job.weight, first, tile);
-  constexpr decltype(&multiply<kHalves, 1>) kMultiply[kTokensMax] = {
-      multiply<kHalves, 1>, multiply<kHalves, 2>, multiply<kHalves, 3>,
-      multiply<kHalves, 4>, multiply<kHalves, 5>, multiply<kHalves, 6>};
+  constexpr decltype(&multiply<kHalves, 1>) kMultiply[kTokensMax] = {multiply<kHalves, 1>, multiply<kHalves, 2>,
+                                                                     multiply<kHalves, 3>, multiply<kHalves, 4>,
+                                                                     multiply<kHalves, 5>, multiply<kHalves, 6>};
   // Blocks of nearly the same size: one of 6 and one of 1 would cost more than 4 and 3.
   const std::size_t tokens = job.y.rows;
   const std::size_t blocks = (tokens + kTokensMax - 1) / kTokensMax;

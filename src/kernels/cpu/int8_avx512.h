@@ -15,8 +15,7 @@
 
 #include "kernels/cpu/int8_portable.h"
 
-#define AXON_AVX512 \
-  __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi")))
+#define AXON_AVX512 __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi")))
 #define AXON_AVX512_INLINE static inline AXON_AVX512 __attribute__((always_inline, unused))
 #if defined(__clang__)
 #define AXON_UNROLL _Pragma("clang loop unroll(full)")
@@ -51,7 +50,9 @@ AXON_AVX512_INLINE __m512i load_codes(const unsigned char* in, std::size_t bytes
   if constexpr (kBits == 8) return _mm512_maskz_loadu_epi8(first_bytes(bytes), in);
   // Each group of 8 codes is kBits bytes: bring them to 8 bytes of their own, then cut out the fields.
   alignas(64) static constexpr auto kSpread = [] {
-    struct { std::uint8_t byte[64]; } table{};
+    struct {
+      std::uint8_t byte[64];
+    } table{};
     for (unsigned i = 0; i < 64; ++i) table.byte[i] = static_cast<std::uint8_t>((i / 8 * kBits + i % 8) % 64);
     return table;
   }();

@@ -50,9 +50,8 @@ AXON_AVX512_INLINE __m512i groups_of_block(std::size_t b) {
   constexpr int kSize = static_cast<int>(kGroup);
   const __m512i lane = _mm512_setr_epi32(0, kStep / kSize, 2 * kStep / kSize, 3 * kStep / kSize, 4 * kStep / kSize,
                                          5 * kStep / kSize, 6 * kStep / kSize, 7 * kStep / kSize, 8 * kStep / kSize,
-                                         9 * kStep / kSize, 10 * kStep / kSize, 11 * kStep / kSize,
-                                         12 * kStep / kSize, 13 * kStep / kSize, 14 * kStep / kSize,
-                                         15 * kStep / kSize);
+                                         9 * kStep / kSize, 10 * kStep / kSize, 11 * kStep / kSize, 12 * kStep / kSize,
+                                         13 * kStep / kSize, 14 * kStep / kSize, 15 * kStep / kSize);
   return _mm512_add_epi32(lane, _mm512_set1_epi32(static_cast<int>(b * Block<kBits>::kCodes / kGroup)));
 }
 

@@ -22,11 +22,16 @@ void widen(DType dtype, const void* in, std::size_t first, std::size_t count, fl
     std::uint16_t bits[4];
     __builtin_memcpy(bits, p + 2 * i, sizeof(bits));
     const uint16x4_t half = vld1_u16(bits);
-    const float32x4_t v = dtype == DType::kF16 ? vcvt_f32_f16(vreinterpret_f16_u16(half))
-                                               : vreinterpretq_f32_u32(vshll_n_u16(half, 16));
+    const float32x4_t v =
+        dtype == DType::kF16 ? vcvt_f32_f16(vreinterpret_f16_u16(half)) : vreinterpretq_f32_u32(vshll_n_u16(half, 16));
     vst1q_f32(out + i, v);
   }
   for (; i < count; ++i) out[i] = load_float(dtype, p, i);
+}
+
+// sum += a * b, four by four. Not the intrinsic: clang 14 has it only where the whole file may use the instructions.
+AXON_DOTPROD inline void add_dots(int32x4_t& sum, int8x16_t a, int8x16_t b) {
+  asm("sdot %0.4s, %1.16b, %2.16b" : "+w"(sum) : "w"(a), "w"(b));
 }
 
 // Codes of 8 bits do not fit int8: 128 is taken off, and 128 * sum(q) added again.
@@ -43,8 +48,8 @@ AXON_DOTPROD float dot(const std::uint8_t* codes, const std::int8_t* q, std::siz
       uint8x16_t code = vld1q_u8(codes);
       if constexpr (kWide) code = veorq_u8(code, vdupq_n_u8(128));
       const int8x16_t x = vld1q_s8(q);
-      dots = vdotq_s32(dots, vreinterpretq_s8_u8(code), x);
-      if constexpr (kWide) q_sum = vdotq_s32(q_sum, ones, x);
+      add_dots(dots, vreinterpretq_s8_u8(code), x);
+      if constexpr (kWide) add_dots(q_sum, ones, x);
     }
     if constexpr (kWide) dots = vaddq_s32(dots, vshlq_n_s32(q_sum, 7));
     total = vfmaq_n_f32(total, vcvtq_f32_s32(dots), sw[g] * sx[g]);

@@ -37,7 +37,8 @@ AXON_ALWAYS_INLINE void unpack_codes(const unsigned char* in, std::size_t count,
 }
 
 // The first `count` (a multiple of 8) codes of a packed row as bytes; 8-bit rows need no copy.
-AXON_ALWAYS_INLINE const std::uint8_t* bytes_of_row(const void* row, int bits, std::size_t count, std::uint8_t* buffer) {
+AXON_ALWAYS_INLINE const std::uint8_t* bytes_of_row(const void* row, int bits, std::size_t count,
+                                                    std::uint8_t* buffer) {
   const auto* in = static_cast<const unsigned char*>(row);
   switch (bits) {
     case 2: unpack_codes<2>(in, count, buffer); break;

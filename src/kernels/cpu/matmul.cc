@@ -27,8 +27,7 @@ Matmul::Scratch::Scratch(const MatmulLimits& limits, std::size_t thread_count, C
   // Rows are padded; the smallest group has 32 columns; a scale and a sum each.
   q = carver.span<std::int8_t>(limits.x_elements_max + limits.rows_of_x_max * (int8::kColsPadding - 1));
   scales = carver.span<float>(2 * (limits.x_elements_max / 32 + limits.rows_of_x_max * int8::kGroupsPadding));
-  thread_bytes =
-      round_up(std::max(int8::scratch_bytes(limits.cols_max), float_scratch_bytes(limits.cols_max)), 4096);
+  thread_bytes = round_up(std::max(int8::scratch_bytes(limits.cols_max), float_scratch_bytes(limits.cols_max)), 4096);
   threads = carver.span<std::byte>(thread_count * thread_bytes);
 }
 
@@ -153,9 +152,8 @@ void Matmul::execute() {
   }
   // Uneven experts and a busy machine want small pieces; streams want long ones.
   const std::size_t grain = std::clamp<std::size_t>(units_ / (8 * pool_.size()), 1, 8);
-  pool_.share(units_, grain, [&](std::size_t begin, std::size_t end, std::size_t thread) {
-    run_units(begin, end, thread);
-  });
+  pool_.share(units_, grain,
+              [&](std::size_t begin, std::size_t end, std::size_t thread) { run_units(begin, end, thread); });
 }
 
 void Matmul::run_rows(const Job& job, std::size_t begin, std::size_t end, std::size_t thread) {

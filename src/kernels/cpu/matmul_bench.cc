@@ -56,8 +56,8 @@ class Rotation {
     weight_.data = base + at_;
     if (weight_.quantised()) {
       weight_.affine.scales = base + at_ + weight_.rows * weight_.row_bytes();
-      weight_.affine.biases = static_cast<const unsigned char*>(weight_.affine.scales) +
-                              weight_.rows * weight_.groups() * 2;
+      weight_.affine.biases =
+          static_cast<const unsigned char*>(weight_.affine.scales) + weight_.rows * weight_.groups() * 2;
     }
     at_ += bytes;
     return weight_;
@@ -71,20 +71,24 @@ class Rotation {
 
 // Arguments: bits (16: bf16), rows, cols, tokens, threads.
 void matmul(benchmark::State& state) {
+  AXON_CHECK(force_from_environment().ok());
   const auto argument = [&](std::size_t i) { return static_cast<std::size_t>(state.range(i)); };
   const std::size_t rows = argument(1), cols = argument(2), tokens = argument(3);
   Rotation weights(rows, cols, static_cast<int>(argument(0)));
   pool_of_weights();
-  std::vector<float> x(tokens * cols, 0.0f), y(tokens * rows);
-  for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i * 2654435761u % 1000u) * 0.001f - 0.5f;
   ThreadPool pool(argument(4));
   const MatmulLimits limits{tokens * cols, cols, tokens};
+  const Bytes views = {(tokens * cols + tokens * rows) * sizeof(float) + 128};
   Ledger ledger(1_GiB);
-  Arena arena = Arena::create(ledger, account::kWorkspace, Matmul::scratch_bytes(limits, pool.size())).value();
+  Arena arena = Arena::create(ledger, account::kWorkspace, Matmul::scratch_bytes(limits, pool.size()) + views).value();
   Carver carver = arena.carver();
   Matmul kernel(limits, Arithmetic::kFast, pool, carver);
+  const Mat<float> x = carver.mat<float>(tokens, cols), y = carver.mat<float>(tokens, rows);
+  for (std::size_t i = 0; i < tokens * cols; ++i) {
+    x.data[i] = static_cast<float>(i * 2654435761u % 1000u) * 0.001f - 0.5f;
+  }
   for (auto _ : state) {
-    const Product p{weights.next(), {x.data(), tokens, cols}, {}, {y.data(), tokens, rows}, false};
+    const Product p{weights.next(), x, {}, y, false};
     kernel.run({&p, 1});
   }
   const auto runs = static_cast<double>(state.iterations());
@@ -123,8 +127,8 @@ void ceiling_read(benchmark::State& state) {
       benchmark::DoNotOptimize(sum);
     });
   }
-  state.counters["GB/s"] = benchmark::Counter(static_cast<double>(state.iterations()) * kPoolBytes * 1e-9,
-                                              benchmark::Counter::kIsRate);
+  state.counters["GB/s"] =
+      benchmark::Counter(static_cast<double>(state.iterations()) * kPoolBytes * 1e-9, benchmark::Counter::kIsRate);
 }
 
 #if defined(__x86_64__)
@@ -160,8 +164,8 @@ void ceiling_registers(benchmark::State& state) {
   const bool floats = state.range(1) == 1;
   for (auto _ : state) pool.run([&](std::size_t) { floats ? turn_fma(0.5f) : turn_dpbusd(0x01010101); });
   const double operations = static_cast<double>(pool.size() * kTurns * 16) * (floats ? 32.0 : 128.0);
-  state.counters["GOP/s"] = benchmark::Counter(static_cast<double>(state.iterations()) * operations * 1e-9,
-                                               benchmark::Counter::kIsRate);
+  state.counters["GOP/s"] =
+      benchmark::Counter(static_cast<double>(state.iterations()) * operations * 1e-9, benchmark::Counter::kIsRate);
 }
 BENCHMARK(ceiling_registers)->ArgNames({"threads", "fma"})->Args({1, 0})->Args({1, 1});
 BENCHMARK(ceiling_registers)->ArgNames({"threads", "fma"})->Args({2, 0})->Args({2, 1})->UseRealTime();

@@ -84,7 +84,10 @@ template <class T>
 void widen_row(const T* HWY_RESTRICT in, std::size_t cols, float* HWY_RESTRICT out) {
   const Floats d;
   std::size_t k = 0;
-  for (; k + hn::Lanes(d) <= cols; k += hn::Lanes(d)) hn::StoreU(load(d, in + k), d, out + k);
+  for (; k + hn::Lanes(d) <= cols; k += hn::Lanes(d)) {
+    __builtin_prefetch(reinterpret_cast<const std::byte*>(in + k) + kAhead);
+    hn::StoreU(load(d, in + k), d, out + k);
+  }
   for (; k < cols; ++k) out[k] = widen(in[k]);
 }
 

@@ -8,7 +8,7 @@
 namespace axon::cpu {
 
 // Rows of W that are decoded together, so that many tokens meet them.
-inline constexpr std::size_t kFloatBlockRows = 8;
+inline constexpr std::size_t kFloatBlockRows = 16;
 
 // Of one thread, at a multiple of 64: the decoded rows, and one row of codes.
 constexpr std::size_t float_scratch_bytes(std::size_t cols) {

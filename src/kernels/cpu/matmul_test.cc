@@ -123,9 +123,7 @@ void expect_equal_to_reference(const Product& p, Arithmetic arithmetic, const st
   }
 }
 
-std::vector<float> contents(const Product& p) {
-  return {p.y.data, p.y.data + (p.y.rows - 1) * p.y.stride + p.y.cols};
-}
+std::vector<float> contents(const Product& p) { return {p.y.data, p.y.data + (p.y.rows - 1) * p.y.stride + p.y.cols}; }
 
 std::size_t tokens_of(const Product& p) { return p.x_rows.empty() ? p.x.rows : p.x_rows.size(); }
 
@@ -174,8 +172,8 @@ TEST_F(EachLevel, MeetsTheReferenceForEveryQuantisation) {
           for (const std::size_t tokens : {std::size_t{1}, std::size_t{9}}) {
             OwnedMat x(tokens, weight.view().cols, 3, 8), y(tokens, 37, 2, 9);
             const Product p{weight.view(), x.view(), {}, y.view(), false};
-            check({&p, 1}, fmt::format("bits {} group {} {} groups {} tokens {}", bits, group, name_of(dtype), groups,
-                                       tokens));
+            check({&p, 1},
+                  fmt::format("bits {} group {} {} groups {} tokens {}", bits, group, name_of(dtype), groups, tokens));
             if (HasFatalFailure()) return;
           }
         }
