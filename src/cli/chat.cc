@@ -97,13 +97,14 @@ class Chat {
   }
 
   void stats() {
-    fmt::print(stderr, "{} turns, {} of {} tokens of context; last turn: {} new prompt tokens at {:.1f} tokens/s, {} generated at {:.1f} tokens/s\n{}\n",
-               turns_, engine_.session().position(), engine_.session().options().context, last_prompt_, last_prefill_rate_,
+    fmt::print(stderr, "{} turn{}, {} of {} tokens of context; last turn: {} new prompt tokens at {:.1f} tokens/s, {} generated at {:.1f} tokens/s\n{}\n",
+               turns_, turns_ == 1 ? "" : "s", engine_.session().position(), engine_.session().options().context, last_prompt_, last_prefill_rate_,
                last_answer_, last_decode_rate_, memory_line(plan_, engine_.ledger()));
   }
 
   Status turn(const std::string& text) {
     Session& session = engine_.session();
+    AXON_TRY(check_utf8("the prompt", text));
     AXON_TRY(check_length(text, engine_));
     const std::size_t carried = waiting_.size();
     std::vector<Message> messages;

@@ -12,6 +12,7 @@
 #include <filesystem>
 
 #include "kernels/cpu/level.h"
+#include "tokenizer/utf8.h"
 
 namespace axon::cli {
 namespace {
@@ -158,6 +159,12 @@ Result<EngineOptions> engine_options(const ModelOptions& options, const Config& 
                  .arithmetic = options.exact ? Arithmetic::kExact : Arithmetic::kFast,
                  .logits_rows = 1};
   return out;
+}
+
+Status check_utf8(std::string_view what, std::string_view text) {
+  const auto at = utf8::first_error(text);
+  if (!at) return Ok{};
+  return make_error(ErrorCode::kInvalidArgument, "{} is not valid UTF-8 at byte {}", what, *at);
 }
 
 Status check_length(std::string_view prompt, Engine& engine) {

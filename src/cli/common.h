@@ -76,6 +76,9 @@ Result<OpenedModel> open_for_run(const std::string& model, bool needs_tokenizer)
 // What standard input may hold before it is given up: far more than a context of text, and little memory.
 inline constexpr std::size_t kMaxPiped = std::size_t{4} << 20;
 
+// `what` names the text in the message, which counts bytes from the text's own start.
+Status check_utf8(std::string_view what, std::string_view text);
+
 // A text that passes the context whatever its tokens are is refused before memory is spent on them.
 Status check_length(std::string_view prompt, Engine& engine);
 

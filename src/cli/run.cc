@@ -10,7 +10,6 @@
 #include "generate/generate.h"
 #include "kernels/cpu/level.h"
 #include "tokenizer/chat_template.h"
-#include "tokenizer/utf8.h"
 
 namespace axon::cli {
 namespace {
@@ -32,12 +31,6 @@ Result<std::string> piped_prompt() {
   }
   while (!text.empty() && (text.back() == '\n' || text.back() == '\r')) text.pop_back();
   return text;
-}
-
-Status check_utf8(std::string_view what, std::string_view text) {
-  const auto at = utf8::first_error(text);
-  if (!at) return Ok{};
-  return make_error(ErrorCode::kInvalidArgument, "{} is not valid UTF-8 at byte {}", what, *at);
 }
 
 Result<std::string> prompt_of(const RunOptions& options) {

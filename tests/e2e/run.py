@@ -35,18 +35,19 @@ class Output(Case):
         self.assertEqual(whole.out, streamed.out)
 
     def test_the_answer_comes_while_it_is_made(self):
-        with subprocess.Popen([PROGRAM, "run", "-n", "400", "--seed", "1", "--stop", "\0never", "Tell me a long story."],
+        with subprocess.Popen([PROGRAM, "run", "-n", "400", "--seed", "1", "Tell me a long story."],
                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment()) as process:
             self.assertTrue(process.stdout.read(1))
             self.assertIsNone(process.poll(), "the first character came only at the end")
             process.kill()
 
     def test_an_output_that_cannot_be_written_is_an_error(self):
-        for args in (["run", "-n", "2", "hi"], ["run", "-n", "2", "--json", "hi"], ["plan"], ["inspect"]):
+        for args in (["run", "-n", "2", "hi"], ["run", "-n", "2", "--json", "hi"], ["plan"], ["inspect", "--json"],
+                     ["--help"], ["run", "--help"]):
             with open("/dev/full", "wb") as full:
                 done = subprocess.run([PROGRAM, *args], stdout=full, stderr=subprocess.PIPE, env=environment())
             self.assertEqual(done.returncode, ERROR, args)
-            self.assertIn(b"No space left on device", done.stderr)
+            self.assertIn(b"standard output", done.stderr)
 
     def test_a_signal_ends_the_answer(self):
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -139,7 +140,7 @@ class Sampling(Case):
         # A text that is cut by token borders, and one that never comes.
         inner = text[5:12]
         self.assertEqual(self.answer("-n", "40", *GREEDY, "--stop", inner, PROMPT)["text"], text[:text.index(inner)])
-        self.assertEqual(self.answer("-n", "40", *GREEDY, "--stop", text[:6] + "\0", PROMPT)["text"], text)
+        self.assertEqual(self.answer("-n", "40", *GREEDY, "--stop", text[:6] + "\x01", PROMPT)["text"], text)
 
     def test_wrong_numbers_are_refused(self):
         for name, value in (("--temperature", "-1"), ("--temperature", "nan"), ("--top-p", "-0.1"), ("--top-p", "1.5"),

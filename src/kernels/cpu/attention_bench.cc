@@ -52,13 +52,13 @@ class Ring {
 };
 
 // One token against 4096 keys: the score is GB/s of keys and values beside the machine's memory.
-void decode(benchmark::State& state, DType dtype) {
+void attend_decode(benchmark::State& state, DType dtype) {
   Ring ring(dtype, 1, static_cast<std::size_t>(state.range(0)));
   ring.run(state);
   state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(ring.bytes()));
 }
 
-void prefill(benchmark::State& state, DType dtype) {
+void attend_prefill(benchmark::State& state, DType dtype) {
   const auto tokens = static_cast<std::size_t>(state.range(1));
   Ring ring(dtype, tokens, static_cast<std::size_t>(state.range(0)));
   ring.run(state);
@@ -69,14 +69,14 @@ void prefill(benchmark::State& state, DType dtype) {
       benchmark::Counter::kIsRate);
 }
 
-BENCHMARK_CAPTURE(decode, f16, DType::kF16)->ArgName("threads")->Arg(1)->Arg(2)->UseRealTime();
-BENCHMARK_CAPTURE(decode, f32, DType::kF32)->ArgName("threads")->Arg(1)->Arg(2)->UseRealTime();
-BENCHMARK_CAPTURE(prefill, f16, DType::kF16)
+BENCHMARK_CAPTURE(attend_decode, f16, DType::kF16)->ArgName("threads")->Arg(1)->Arg(2)->UseRealTime();
+BENCHMARK_CAPTURE(attend_decode, f32, DType::kF32)->ArgName("threads")->Arg(1)->Arg(2)->UseRealTime();
+BENCHMARK_CAPTURE(attend_prefill, f16, DType::kF16)
     ->ArgNames({"threads", "tokens"})
     ->ArgsProduct({{1, 2}, {8, 9, 32, 256}})
     ->UseRealTime()
     ->Unit(benchmark::kMillisecond);
-BENCHMARK_CAPTURE(prefill, f32, DType::kF32)
+BENCHMARK_CAPTURE(attend_prefill, f32, DType::kF32)
     ->ArgNames({"threads", "tokens"})
     ->Args({1, 256})
     ->UseRealTime()

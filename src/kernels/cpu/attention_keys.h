@@ -59,14 +59,18 @@ inline std::array<KeyRun, 3> key_runs(const AttentionCall& call, std::size_t hea
                half};
   }
   const auto own = static_cast<std::size_t>(std::max(first, std::int64_t{0}));
-  runs[2] = {static_cast<std::int64_t>(own), t1 - own,      call.k.row_ptr(own) + head * A, call.v.row_ptr(own) + head * A,
-             call.k.stride,                  call.v.stride, false};
+  runs[2].first = static_cast<std::int64_t>(own);
+  runs[2].count = t1 - own;
+  runs[2].k = call.k.row_ptr(own) + head * A;
+  runs[2].v = call.v.row_ptr(own) + head * A;
+  runs[2].k_stride = call.k.stride;
+  runs[2].v_stride = call.v.stride;
   return runs;
 }
 
 // A thread's scratch.
 struct AttentionScratch {
-  float* floats;         // attention_floats(A)
+  float* floats;          // attention_floats(A)
   std::uint16_t* halves;  // attention_halves(A)
 };
 

@@ -42,7 +42,7 @@ HWY_INLINE void for_lanes(std::size_t count, const F& f) {
 }
 
 // 2^(n + r), where `shifted` is 1.5 * 2^23 + n and |r| <= 1/2. The bits of n stand at the bottom of `shifted`, so that
-// a shift takes them to the exponent. Polynomial: (2^r - 1) / r by Chebyshev, relative error of the sum 2.0e-7; 2^0 is 1.
+// a shift takes them to the exponent. Polynomial: (2^r - 1) / r by Chebyshev, relative error of 2^r 2.0e-7; 2^0 is 1.
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V exp2_parts(D d, V shifted, V r) {
   V p = hn::MulAdd(hn::Set(d, 0x1.5ec866p-10f), r, hn::Set(d, 0x1.3cbf6p-7f));
