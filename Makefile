@@ -19,7 +19,7 @@ build: setup
 
 demo: build
 	@echo
-	$(PROGRAM) run --memory-budget 64MiB --seed 7 "Write a bedtime story about a small dragon who is afraid of the dark."
+	$(PROGRAM) run --memory-budget 64MiB --seed 12 "Write a bedtime story about a small dragon who is afraid of the dark."
 
 # The last lines are ctest's for the release build.
 test: asan-test release-test

@@ -12,9 +12,10 @@
 namespace axon::cli {
 namespace {
 
-// Lines of standard input. A signal while waiting ends the wait.
+// Lines of standard input. An interruption ends the wait.
 class LineReader {
  public:
+  explicit LineReader(const std::atomic<bool>& interrupted) : interrupted_(interrupted) {}
   enum class Outcome { kLine, kEnd, kInterrupted };
   Outcome read(std::string& line) {
     for (;;) {
@@ -25,11 +26,14 @@ class LineReader {
         if (!line.empty() && line.back() == '\r') line.pop_back();
         return Outcome::kLine;
       }
+      // The signal may come between the look and the wait, or to another thread: so the wait is never long.
       pollfd wait{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
-      if (poll(&wait, 1, -1) < 0 && errno == EINTR) return Outcome::kInterrupted;
+      while (!interrupted_ && poll(&wait, 1, 100) == 0) {
+      }
+      if (interrupted_) return Outcome::kInterrupted;
       char chunk[4096];
       const ssize_t n = ::read(STDIN_FILENO, chunk, sizeof chunk);
-      if (n < 0 && errno == EINTR) return Outcome::kInterrupted;
+      if (n < 0 && errno == EINTR) continue;
       if (n <= 0) {
         if (buffer_.empty()) return Outcome::kEnd;
         buffer_ += '\n';
@@ -41,13 +45,15 @@ class LineReader {
   }
 
  private:
+  const std::atomic<bool>& interrupted_;
   std::string buffer_;
 };
 
 class Chat {
  public:
   Chat(const RunOptions& options, Engine& engine, const RunPlan& plan, Interruption& interruption)
-      : options_(options), engine_(engine), plan_(plan), interruption_(interruption), interactive_(isatty(STDIN_FILENO) != 0) {}
+      : options_(options), engine_(engine), plan_(plan), interruption_(interruption), interactive_(isatty(STDIN_FILENO) != 0),
+        reader_(interruption.flag()) {}
 
   int run() {
     if (interactive_) {

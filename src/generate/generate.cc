@@ -28,8 +28,14 @@ std::string_view StopMatcher::push(std::string_view piece) {
   given_ = 0;
   if (stopped_) return {};
   held_.append(piece);
-  std::size_t found = std::string::npos;
-  for (const std::string& stop : stops_) found = std::min(found, held_.find(stop));
+  // The one that is complete first, so that it does not matter how the text was cut; of several, the longest.
+  std::size_t found = std::string::npos, found_end = std::string::npos;
+  for (const std::string& stop : stops_) {
+    const std::size_t at = held_.find(stop);
+    if (at == std::string::npos) continue;
+    const std::size_t end = at + stop.size();
+    if (end < found_end || (end == found_end && at < found)) found = at, found_end = end;
+  }
   if (found != std::string::npos) {
     stopped_ = true;
     given_ = found;

@@ -29,17 +29,18 @@ void Sampler::note(std::span<const std::uint32_t> tokens) {
 }
 
 std::span<Sampler::Candidate> Sampler::keep_top_k(std::span<float> logits) {
-  for (std::uint32_t id = 0; id < logits.size(); ++id) candidates_[id] = {logits[id], id};
+  const std::span<Candidate> all = candidates_.first(logits.size());
+  for (std::uint32_t id = 0; id < logits.size(); ++id) all[id] = {logits[id], id};
   const auto better = [](const Candidate& a, const Candidate& b) {
     return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
   };
-  std::span<Candidate> kept = candidates_;
+  std::span<Candidate> kept = all;
   if (options_.top_k > 0 && options_.top_k < logits.size()) {
-    const auto kth = candidates_.begin() + static_cast<std::ptrdiff_t>(options_.top_k - 1);
-    std::nth_element(candidates_.begin(), kth, candidates_.end(), better);
+    const auto kth = all.begin() + static_cast<std::ptrdiff_t>(options_.top_k - 1);
+    std::nth_element(all.begin(), kth, all.end(), better);
     const float threshold = kth->logit;
-    const auto end = std::partition(kth + 1, candidates_.end(), [&](const Candidate& c) { return c.logit == threshold; });
-    kept = {candidates_.begin(), end};
+    const auto end = std::partition(kth + 1, all.end(), [&](const Candidate& c) { return c.logit == threshold; });
+    kept = {all.begin(), end};
   }
   std::sort(kept.begin(), kept.end(), better);
   return kept;

@@ -29,7 +29,7 @@ class Sampler {
 
   // Notes tokens that the repetition penalty is to count.
   void note(std::span<const std::uint32_t> tokens);
-  // Draws from logits [V], which it may change. The draw is number `draws()` of the seed's stream.
+  // Draws from logits [at most V], which it may change. The draw is number `draws()` of the seed's stream.
   std::uint32_t sample(std::span<float> logits);
   std::uint64_t draws() const { return draws_; }
 

@@ -1,6 +1,8 @@
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
 
+#include <ostream>
+
 #include "generate/generate.h"
 #include "memory/no_allocation.h"
 
@@ -11,6 +13,7 @@ struct Shown {
   std::string text;
   bool stopped;
   bool operator==(const Shown&) const = default;
+  friend void PrintTo(const Shown& s, std::ostream* out) { *out << '"' << s.text << (s.stopped ? "\" stopped" : "\""); }
 };
 
 // Pushes `text` in pieces of these sizes (the last one is repeated).
@@ -74,6 +77,30 @@ TEST(StopMatcher, AnySplittingShowsTheSame) {
     const auto pieces = *rc::gen::nonEmpty(rc::gen::container<std::vector<std::size_t>>(rc::gen::inRange<std::size_t>(1, 6)));
     RC_ASSERT(shown(stops, text, pieces) == expected(stops, text));
   }));
+}
+
+TEST(StopMatcher, AnySplittingShowsTheSameForAllShortTextsAndStops) {
+  const auto words = [](std::size_t shortest, std::size_t longest) {
+    std::vector<std::string> out;
+    for (std::size_t n = shortest; n <= longest; ++n) {
+      for (unsigned code = 0; code < 1u << n; ++code) {
+        out.emplace_back();
+        for (std::size_t i = 0; i < n; ++i) out.back() += (code >> i & 1u) != 0 ? 'b' : 'a';
+      }
+    }
+    return out;
+  };
+  const auto stops = words(1, 4), texts = words(7, 7);
+  for (std::size_t i = 0; i < stops.size(); ++i) {
+    for (std::size_t j = i; j < stops.size(); ++j) {
+      for (const std::string& text : texts) {
+        const Shown right = expected({stops[i], stops[j]}, text);
+        for (const std::size_t piece : {1u, 2u, 3u, 7u}) {
+          ASSERT_EQ(shown({stops[i], stops[j]}, text, {piece}), right) << stops[i] << " " << stops[j] << " " << text;
+        }
+      }
+    }
+  }
 }
 
 // What came out at any moment is the beginning of what comes out in the end.

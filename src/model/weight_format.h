@@ -16,8 +16,7 @@ struct WeightFormat {
   int group_size = 64;         // kAffine
 };
 
-// Scales and biases that this program writes. Half precision keeps 11 bits of the scale, bfloat16 8: at 8 bits a code
-// of 255 would be off by half a step (docs/design/0004-half-precision-scales.md has the measurement).
+// Scales and biases that this program writes, whatever the source's type (docs/design/0004-half-precision-scales.md).
 inline constexpr DType kScaleDtype = DType::kF16;
 
 // "keep", "f32", "f16" ("fp16"), "bf16", "q2".."q6", "q8", with a group size after g: "q4g32". kInvalidArgument else.
