@@ -139,6 +139,11 @@ Result<OpenedModel> open_for_run(const std::string& model, bool needs_tokenizer)
   }
   opened.tokenizer_file = AXON_TRY(MappedFile::open(opened.files.tokenizer_path));
   opened.tokenizer = AXON_TRY(Tokenizer::measure(opened.tokenizer_file.text(), opened.files.tokenizer_path));
+  const std::size_t ids = opened.tokenizer->vocab_size(), rows = opened.files.config.vocab_size;
+  if (ids > rows) {
+    return make_error(ErrorCode::kInvalidArgument, "{}: has {} ids, but the model's vocab_size is {}",
+                      opened.files.tokenizer_path, ids, rows);
+  }
   return opened;
 }
 

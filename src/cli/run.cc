@@ -33,9 +33,6 @@ Result<std::string> piped_prompt() {
   return text;
 }
 
-// Far above any context, so that a stream without end is refused and not collected.
-constexpr std::size_t kPromptBytesMax = 16u << 20;
-
 Result<std::string> prompt_of(const RunOptions& options) {
   std::string prompt = options.prompt_given ? options.prompt : AXON_TRY(piped_prompt());
   if (prompt.empty()) return make_error(ErrorCode::kInvalidArgument, "the prompt is empty");

@@ -58,6 +58,17 @@ class StoredRows : public RowSource {
   void read(const OutputTensor& t, std::uint64_t r, std::span<float> row) const override {
     affine::decode_row(stored_weight(t, of(t)), r, 0, row);
   }
+  std::array<const std::byte*, 3> as_written(const OutputTensor& t, std::uint64_t r) const override {
+    const StoredTensor& stored = of(t);
+    const Affine &a = stored.affine, &b = t.affine;
+    if (stored.dtype != t.dtype || a.bits != b.bits || a.group_size != b.group_size) return {};
+    if (a.bits != 0 && a.scale_dtype != b.scale_dtype) return {};
+    std::array<const std::byte*, 3> row{};
+    for (std::size_t p = 0; p < 3; ++p) {
+      if (!stored.parts[p].empty()) row[p] = stored.parts[p].data() + stored.parts[p].size() / t.rows() * r;
+    }
+    return row;
+  }
   void passed(const OutputTensor& t, std::uint64_t rows) const override {
     const StoredTensor& stored = of(t);
     for (const auto& part : stored.parts) {

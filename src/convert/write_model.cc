@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <cstring>
 
 #include "io/safetensors.h"
 #include "quant/affine.h"
@@ -122,9 +123,16 @@ Status write_model(const std::string& path, std::span<const OutputTensor> tensor
       pool.split(count, 1, [&](std::size_t begin, std::size_t end, std::size_t thread) {
         const std::span<float> row = buffers.rows.subspan(thread * t.cols(), t.cols());
         for (std::size_t r = begin; r < end; ++r) {
-          source.read(t, first + r, row);
-          encode(t, row, {buffers.block[0].data() + r * bytes[0], buffers.block[1].data() + r * bytes[1],
-                          buffers.block[2].data() + r * bytes[2]});
+          std::array<std::byte*, 3> to{};
+          for (std::size_t p = 0; p < 3; ++p) to[p] = buffers.block[p].data() + r * bytes[p];
+          if (const auto from = source.as_written(t, first + r); from[0] != nullptr) {
+            for (std::size_t p = 0; p < 3; ++p) {
+              if (bytes[p] != 0) std::memcpy(to[p], from[p], bytes[p]);
+            }
+          } else {
+            source.read(t, first + r, row);
+            encode(t, row, to);
+          }
         }
       });
       for (std::size_t p = 0; p < 3; ++p) {

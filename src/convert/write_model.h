@@ -2,6 +2,7 @@
 // Writing a model's tensors row by row: the one road for quantize (rows from a file) and init (rows from a generator).
 // Memory is a few rows a thread and one block of output, whatever the size of the model.
 
+#include <array>
 #include <functional>
 #include <map>
 #include <span>
@@ -29,8 +30,11 @@ struct OutputTensor {
 class RowSource {
  public:
   virtual ~RowSource() = default;
-  // Row `r` of a tensor as float32. Called from several threads at once.
+  // Row `r` of a tensor as float32. Called from several threads at once, like what follows.
   virtual void read(const OutputTensor& tensor, std::uint64_t r, std::span<float> row) const = 0;
+  // Values or codes, scales, biases of row `r`, where the source has them in the very form that is to be written: codes
+  // that were decoded and encoded again would not be the same. Null where it has not.
+  virtual std::array<const std::byte*, 3> as_written(const OutputTensor&, std::uint64_t) const { return {}; }
   // Rows below `rows` of this tensor, and all tensors before it, will not be asked for again.
   virtual void passed(const OutputTensor& tensor, std::uint64_t rows) const = 0;
 };

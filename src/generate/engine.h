@@ -16,7 +16,7 @@ namespace axon {
 
 // What the program takes beside its accounts: code, C and C++ libraries, stacks, heap of small objects. Measured as the
 // resident set of a run less its accounts (docs/memory.md), rounded up; the rest of the contract is exact.
-inline constexpr Bytes kProcessBytes = 10_MiB;
+inline constexpr Bytes kProcessBytes = 12_MiB;
 
 struct EngineOptions {
   WeightFormat weights;

@@ -61,32 +61,41 @@ Result<std::vector<Suggestion>> suggest(const ModelFiles& files, const Tokenizer
     // Only what is smaller than today's weights is a way out.
     if (AXON_TRY(total({.chunk = {}, .weights = p, .context = {}})) < AXON_TRY(total({}))) precisions.emplace_back(p);
   }
+  // A smaller piece costs time alone, so it goes before context.
+  std::vector<std::optional<std::size_t>> chunks = {std::nullopt};
+  if (options.session.prefill_chunk > 32) chunks.emplace_back(32);
   std::vector<Suggestion> found;
-  for (const auto& weights : precisions) {
-    for (const std::optional<std::size_t> chunk : {std::optional<std::size_t>{}, std::optional<std::size_t>{32}}) {
-      if (chunk && *chunk >= options.session.prefill_chunk) continue;
-      Change change{.chunk = chunk, .weights = weights, .context = {}};
+  const auto add_if_fits = [&](const Change& change) -> Result<bool> {
+    const Bytes needed = AXON_TRY(total(change));
+    if (needed > budget.limit) return false;
+    if (!typed(change).empty()) found.push_back({typed(change), needed});
+    return true;
+  };
+  // The longest context that fits, in steps of 256: memory grows with it, so halving finds it.
+  const auto longest_context = [&](Change change) -> Result<std::size_t> {
+    std::size_t low = 0, high = std::min<std::size_t>(options.session.context - 1, files.config.swa_window_size) / 256;
+    while (low < high) {
+      change.context = (low + high + 1) / 2 * 256;
       if (AXON_TRY(total(change)) <= budget.limit) {
-        if (change.chunk || change.weights) found.push_back({typed(change), AXON_TRY(total(change))});
-        break;
-      }
-      // The longest context that fits, in steps of 256: memory grows with it, so halving finds it.
-      std::size_t low = 0, high = std::min<std::size_t>(options.session.context, files.config.swa_window_size) / 256;
-      while (low < high) {
-        change.context = (low + high + 1) / 2 * 256;
-        if (AXON_TRY(total(change)) <= budget.limit) {
-          low = *change.context / 256;
-        } else {
-          high = *change.context / 256 - 1;
-        }
-      }
-      if (low > 0 && low * 256 < options.session.context) {
-        change.context = low * 256;
-        found.push_back({typed(change), AXON_TRY(total(change))});
-        break;
+        low = *change.context / 256;
+      } else {
+        high = *change.context / 256 - 1;
       }
     }
+    return low * 256;
+  };
+  for (const auto& weights : precisions) {
     if (found.size() == 3) break;
+    bool fits = false;
+    for (const auto& chunk : chunks) {
+      if (!fits) fits = AXON_TRY(add_if_fits({.chunk = chunk, .weights = weights, .context = {}}));
+    }
+    for (const auto& chunk : chunks) {
+      if (fits) break;
+      Change change{.chunk = chunk, .weights = weights, .context = {}};
+      change.context = AXON_TRY(longest_context(change));
+      fits = *change.context > 0 && AXON_TRY(add_if_fits(change));
+    }
   }
   return found;
 }

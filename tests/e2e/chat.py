@@ -16,7 +16,8 @@ PATIENCE = 120 if SANITIZED else 30  # seconds
 
 def numbers(stats):
     """turns, position, context, prompt tokens and answer tokens of the last turn, for each /stats line"""
-    pattern = r"(\d+) turns?, (\d+) of (\d+) tokens of context; last turn: (\d+) new prompt tokens? at .*, (\d+) generated"
+    pattern = (r"(\d+) turns?, (\d+) of (\d+) tokens of context; "
+               r"last turn: (\d+) new prompt tokens? at .*, (\d+) generated")
     return [tuple(map(int, found)) for found in re.findall(pattern, stats)]
 
 
@@ -35,14 +36,16 @@ class Piped(Case):
         self.assertEqual(two[1], one[1] + two[3] + two[4] - 1)
 
         def said(*turns):
-            out = "".join(f"<|im_start|>user\n{asked}<|im_end|>\n<|im_start|>assistant\n{answer}" for asked, answer in turns)
+            out = "".join(f"<|im_start|>user\n{asked}<|im_end|>\n<|im_start|>assistant\n{answer}"
+                          for asked, answer in turns)
             return self.answer("-n", "12", *GREEDY, "--exact", "--raw", out)["text"]
         answer = said((first, ""))
         follow = said((first, answer + "<|im_end|>\n"), (second, ""))
         self.assertEqual(chat.out, f"{answer}\n{follow}\n")
 
     def test_reset_forgets(self):
-        chat = self.chat("Tell me about a fox.\nHello\n/reset\n/stats\nTell me about a fox.\n/stats\n", "-n", "8", *GREEDY)
+        chat = self.chat("Tell me about a fox.\nHello\n/reset\n/stats\nTell me about a fox.\n/stats\n", "-n", "8",
+                         *GREEDY)
         forgotten, again = numbers(chat.err)
         self.assertEqual(forgotten[:2], (0, 0))
         self.assertEqual(again[0], 1)
@@ -94,7 +97,8 @@ class Piped(Case):
 
     def test_sigterm_ends_it_waiting_or_answering(self):
         for line in (b"", b"Tell me a long story.\n"):
-            with subprocess.Popen([PROGRAM, "run", "--chat", "-n", "60000", "--temperature", "1.2", "ready?" if not line else line],
+            with subprocess.Popen([PROGRAM, "run", "--chat", "-n", "60000", "--temperature", "1.2",
+                                   "ready?" if not line else line],
                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                                   env=environment()) as process:
                 process.stdout.read(1)
@@ -116,8 +120,8 @@ class Terminal(Case):
         def own_terminal():
             os.setsid()
             os.close(os.open(os.ttyname(0), os.O_RDWR))  # the first terminal that a session opens is its own
-        self.process = subprocess.Popen([PROGRAM, "run", "--chat", *args], stdin=terminal, stdout=terminal, stderr=terminal,
-                                        env=environment(), preexec_fn=own_terminal)
+        self.process = subprocess.Popen([PROGRAM, "run", "--chat", *args], stdin=terminal, stdout=terminal,
+                                        stderr=terminal, env=environment(), preexec_fn=own_terminal)
         os.close(terminal)
         self.seen = ""
         self.addCleanup(self.stop)

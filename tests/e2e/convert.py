@@ -7,7 +7,8 @@ import subprocess
 import time
 import unittest
 
-from support import Case, ERROR, MIB, MODEL, PROGRAM, SANITIZED, TINY, USAGE, environment, main, read_safetensors, snapshot
+from support import (Case, ERROR, MIB, MODEL, PROGRAM, SANITIZED, TINY, USAGE, environment, main, read_safetensors,
+                     snapshot)
 
 
 class Results(Case):
@@ -54,7 +55,8 @@ class Results(Case):
         self.assertEqual(*({k: v["shape"] for k, v in header.items() if k != "__metadata__"} for header in headers))
 
     def test_what_is_written(self):
-        self.assertEqual(sorted(p.name for p in self.tiny.iterdir()), ["config.json", "model.safetensors", "tokenizer.json"])
+        self.assertEqual(sorted(p.name for p in self.tiny.iterdir()), 
+                         ["config.json", "model.safetensors", "tokenizer.json"])
         self.assertEqual((self.tiny / "tokenizer.json").read_bytes(), (MODEL / "tokenizer.json").read_bytes())
         out = self.folder / "quantized"
         self.succeed("quantize", self.tiny, "-o", out)
@@ -67,7 +69,8 @@ class Results(Case):
 
     def test_settings_reach_the_config(self):
         out = self.folder / "set"
-        self.succeed("init", "--preset", "small", "--set", "swa_window_size=96", "--set", "rms_norm_eps=1e-5", "-o", out)
+        self.succeed("init", "--preset", "small", "--set", "swa_window_size=96", "--set", "rms_norm_eps=1e-5", "-o",
+                     out)
         config = self.succeed("inspect", out, "--json").json()["config"]
         self.assertEqual((config["swa_window_size"], config["rms_norm_eps"], config["hidden_dim"]), (96, 1e-5, 256))
 
@@ -92,7 +95,8 @@ class Results(Case):
         self.assertAlmostEqual(done["perplexity"], math.exp(done["mean_nll"]), places=6)
         self.assertTrue(0 < done["mean_nll"] < math.log(8192))
         for options in (["--threads", "1"], ["--prefill-chunk", "5"]):
-            self.assertAlmostEqual(self.succeed(*args, "--json", "--exact", *options).json()["mean_nll"], done["mean_nll"], places=5)
+            self.assertAlmostEqual(self.succeed(*args, "--json", "--exact", *options).json()["mean_nll"],
+                                   done["mean_nll"], places=5)
         # Random weights know nothing: every token is as likely as any other.
         self.assertAlmostEqual(self.succeed(*args, self.tiny, "--json").json()["mean_nll"], math.log(8192), delta=0.3)
         plain = self.succeed(*args, "--exact")
@@ -114,7 +118,8 @@ class Results(Case):
                             (["init", "-o", out, "--set", "num_heads=7"], ["num_heads", "7", "320"]),
                             (["init", "-o", out, "--set", "num_layers=x"], ["num_layers"]),
                             (["init", "-o", out, "--set", "num_layers=99999999999999999999"], ["num_layers"]),
-                            (["init", "-o", out, "--set", "vocab_size=100", "--tokenizer", MODEL / "tokenizer.json"], ["8192", "100"]),
+                            (["init", "-o", out, "--set", "vocab_size=100", "--tokenizer", MODEL / "tokenizer.json"],
+                             ["8192", "100"]),
                             (["init", "-o", out, "--tokenizer", self.folder / "none.json"], ["none.json"]),
                             (["init", "-o", out, "--tokenizer", self.tiny / "config.json"], ["config.json"])):
             ended = self.call(*args)

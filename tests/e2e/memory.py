@@ -40,12 +40,14 @@ class Contract(Case):
 
     def test_evaluate_keeps_its_plan(self):
         for options in ([], ["--weights", "q8", "--exact"]):
-            done = self.succeed("evaluate", "--text", self.text_file(), "--window", "128", "--windows", "2", "--json", *options)
+            done = self.succeed("evaluate", "--text", self.text_file(), "--window", "128", "--windows", "2", "--json",
+                                *options)
             self.assert_kept(done.json()["memory"])
 
     def test_init_and_quantize_keep_their_plans(self):
         whole = self.folder / "bf16"
-        self.assert_kept(self.succeed("init", "--preset", "nano", "-o", whole, "--tokenizer", "none", "--json").json()["memory"])
+        self.assert_kept(self.succeed("init", "--preset", "nano", "-o", whole, "--tokenizer", "none",
+                                      "--json").json()["memory"])
         for threads in (1, 2):
             out = self.folder / f"q{threads}"
             done = self.succeed("quantize", whole, "-o", out, "--threads", threads, "--json")
@@ -88,7 +90,8 @@ class Refusal(Case):
         self.assertEqual(tight["total_bytes"], plan["total_bytes"])
         self.assertTrue(tight["would_fit"])
         largest = max(plan["accounts"], key=lambda line: line["bytes"])["account"]
-        said = self.fail_with(DOES_NOT_FIT, [largest, "--memory-budget", "MiB"], "run", *options, "--memory-budget", budget, "hi")
+        said = self.fail_with(DOES_NOT_FIT, [largest, "--memory-budget", "MiB"], "run", *options, "--memory-budget",
+                              budget, "hi")
         for change in tight["would_fit"]:
             self.assertIn(change["options"], said.err)
             self.assertLessEqual(change["total_bytes"], budget)
@@ -110,19 +113,22 @@ class Refusal(Case):
 
     def test_other_commands_refuse_too_and_write_nothing(self):
         tiny = self.new_model("tiny", *TINY)
-        self.fail_with(DOES_NOT_FIT, ["1.0 MiB"], "quantize", tiny, "-o", self.folder / "out", "--memory-budget", "1MiB")
+        self.fail_with(DOES_NOT_FIT, ["1.0 MiB"], "quantize", tiny, "-o", self.folder / "out", "--memory-budget",
+                       "1MiB")
         self.fail_with(DOES_NOT_FIT, ["1.0 MiB"], "init", "-o", self.folder / "out", "--memory-budget", "1MiB")
         self.assertFalse((self.folder / "out").exists())
         text = self.folder / "text"
         text.write_text("word " * 300)
-        self.fail_with(DOES_NOT_FIT, ["1.0 MiB"], "evaluate", tiny, "--text", text, "--window", "16", "--memory-budget", "1MiB")
+        self.fail_with(DOES_NOT_FIT, ["1.0 MiB"], "evaluate", tiny, "--text", text, "--window", "16",
+                       "--memory-budget", "1MiB")
 
     def test_sizes_as_typed(self):
         for text, count in (("64MiB", 64 * MIB), ("0.5 GiB", 512 * MIB), ("90MB", 90_000_000), ("70000000", 70_000_000),
                             ("65536k", 64 * MIB), ("64m", 64 * MIB), ("1g", 1024 * MIB)):
             self.assertEqual(self.succeed("plan", "--json", "--memory-budget", text).json()["budget_bytes"], count)
         for text in ("12XB", "MiB", "-5MiB", "nan", "1e400", "0x10", "64 MiB x", "99999999999TiB", " "):
-            for command in (["run", "hi"], ["plan"], ["quantize", MODEL, "-o", self.folder / "out"], ["init", "-o", self.folder / "out"]):
+            for command in (["run", "hi"], ["plan"], ["quantize", MODEL, "-o", self.folder / "out"],
+                            ["init", "-o", self.folder / "out"]):
                 ended = self.call(*command, f"--memory-budget={text}")
                 self.assertIn(ended.code, (ERROR, USAGE), f"{text}: {ended}")
                 self.assertIn(text.strip(), ended.err)

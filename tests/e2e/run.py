@@ -78,7 +78,8 @@ class Prompt(Case):
                          self.answer("-n", "6", *GREEDY, PROMPT)["token_ids"])
 
     def test_any_unicode(self):
-        for text in ("Hello 😀👩‍👩‍👧 emoji", "ça va? été", "日本語のお話", "\u202eright to left\u202c", "tab\tand\nnewline"):
+        for text in ("Hello 😀👩‍👩‍👧 emoji", "ça va? été", "日本語のお話", "\u202eright to left\u202c",
+                     "tab\tand\nnewline"):
             self.succeed("run", "-n", "3", "--seed", "1", text)
 
     def test_invalid_utf8_names_the_byte_of_the_prompt(self):
@@ -97,8 +98,10 @@ class Prompt(Case):
     def test_more_than_the_context_is_refused_with_both_numbers(self):
         tokens = self.answer("-n", "1", PROMPT)["prompt_tokens"]
         self.fail_with(ERROR, [f"{tokens} tokens", "70000", "65536"], "run", "-n", "70000", PROMPT)
-        self.fail_with(ERROR, [f"{tokens} tokens", "5", f"{tokens + 4}"], "run", "--context", tokens + 4, "-n", "5", PROMPT)
-        self.assertEqual(self.answer("--context", tokens + 4, "-n", "4", *GREEDY, "--raw", spelled(PROMPT))["prompt_tokens"],
+        self.fail_with(ERROR, [f"{tokens} tokens", "5", f"{tokens + 4}"], "run", "--context", tokens + 4, "-n", "5",
+                       PROMPT)
+        self.assertEqual(self.answer("--context", tokens + 4, "-n", "4", *GREEDY, "--raw",
+                                     spelled(PROMPT))["prompt_tokens"],
                          tokens)
         self.fail_with(ERROR, ["65536", "70000"], "run", "--context", "70000", PROMPT)
 
@@ -121,7 +124,8 @@ class Sampling(Case):
     def test_choices_that_leave_one_token_are_greedy(self):
         want = self.answer("-n", "8", *GREEDY, PROMPT)["token_ids"]
         for args in (["--top-k", "1"], ["--top-p", "0"], ["--min-p", "1"]):
-            self.assertEqual(self.answer("-n", "8", "--seed", "1", "--temperature", "1.5", *args, PROMPT)["token_ids"], want)
+            self.assertEqual(self.answer("-n", "8", "--seed", "1", "--temperature", "1.5", *args, PROMPT)["token_ids"],
+                             want)
 
     def test_max_tokens_and_the_reason_for_the_end(self):
         answer = self.answer("-n", "3", *GREEDY, PROMPT)
@@ -144,7 +148,8 @@ class Sampling(Case):
 
     def test_wrong_numbers_are_refused(self):
         for name, value in (("--temperature", "-1"), ("--temperature", "nan"), ("--top-p", "-0.1"), ("--top-p", "1.5"),
-                            ("--min-p", "2"), ("--repetition-penalty", "0"), ("--max-tokens", "0"), ("--max-tokens", "-3"),
+                            ("--min-p", "2"), ("--repetition-penalty", "0"), ("--max-tokens", "0"),
+                            ("--max-tokens", "-3"),
                             ("--prefill-chunk", "0"), ("--threads", "-1"), ("--threads", "5000"), ("--seed", "x"),
                             ("--context", "-5"), ("--top-k", "-1"), ("--seed", "-1"), ("--weights", "q9")):
             ended = self.call("run", name, value, "hi")
@@ -191,7 +196,8 @@ class Arithmetic(Case):
     def test_the_model_can_be_named_three_ways(self):
         want = self.answer("-n", "3", *GREEDY, PROMPT)["token_ids"]
         self.assertEqual(self.answer("-n", "3", *GREEDY, "-m", MODEL, PROMPT)["token_ids"], want)
-        self.assertEqual(self.answer("-n", "3", *GREEDY, "--model", MODEL / "model.safetensors", PROMPT)["token_ids"], want)
+        self.assertEqual(self.answer("-n", "3", *GREEDY, "--model", MODEL / "model.safetensors", PROMPT)["token_ids"],
+                         want)
 
 
 if __name__ == "__main__":

@@ -105,7 +105,10 @@ def copy_model(source, target):
     target.mkdir()
     for path in Path(source).iterdir():
         if path.suffix == ".safetensors":
-            os.link(path, target / path.name) if path.stat().st_dev == target.stat().st_dev else shutil.copy(path, target)
+            try:
+                os.link(path, target / path.name)
+            except OSError:  # on another file system
+                shutil.copy(path, target)
         else:
             shutil.copy(path, target)
     return target

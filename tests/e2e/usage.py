@@ -17,11 +17,14 @@ class Help(Case):
             self.assertIn(word, shown.out)
 
     def test_every_command_explains_itself(self):
-        options = {"run": "--model --max-tokens --temperature --top-k --top-p --min-p --repetition-penalty --seed --stop --system "
-                          "--raw --no-stream --json --threads --context --memory-budget --weights --exact --chat --prefill-chunk",
-                   "plan": "--json --context --memory-budget --weights --exact --prefill-chunk --threads",
-                   "quantize": "--output --bits --group-size", "init": "--preset --weights --set --seed --output --tokenizer",
-                   "inspect": "--json --tensors", "evaluate": "--text --window --windows --weights --exact --json"}
+        model = "--weights --memory-budget --prefill-chunk --threads --exact --json "
+        options = {"run": model + "--model --max-tokens --temperature --top-k --top-p --min-p --repetition-penalty "
+                          "--seed --stop --system --raw --no-stream --context --chat",
+                   "plan": model + "--context",
+                   "quantize": "--output --bits --group-size",
+                   "init": "--preset --weights --set --seed --output --tokenizer",
+                   "inspect": "--json --tensors",
+                   "evaluate": model + "--text --window --windows"}
         for command in COMMANDS:
             shown = self.succeed(command, "--help")
             self.assertEqual(shown.err, "")
@@ -36,7 +39,8 @@ class Help(Case):
 
     def test_defaults_are_the_originals(self):
         shown = self.succeed("run", "--help").out
-        for default in ("--max-tokens UINT=512", "--temperature FLOAT=0.6", "--top-k UINT=50", "=0.95", "--prefill-chunk UINT=256"):
+        for default in ("--max-tokens UINT=512", "--temperature FLOAT=0.6", "--top-k UINT=50", "=0.95",
+                        "--prefill-chunk UINT=256"):
             self.assertIn(default, shown)
 
     def test_version(self):
@@ -58,9 +62,10 @@ class Wrong(Case):
             self.fail_with(USAGE, ["error:", word], *args)
 
     def test_values_of_the_wrong_kind(self):
-        for args in (["run", "--max-tokens", "many", "hi"], ["run", "--seed", "1.5", "hi"], ["run", "--temperature", "hot", "hi"],
-                     ["run", "--threads", "two", "hi"], ["quantize", "a", "-o", "b", "--bits", "four"], ["run", "--top-k", "", "hi"],
-                     ["run", "--max-tokens", "99999999999999999999999", "hi"], ["evaluate", "--text", "x", "--window", "w"]):
+        for args in (["run", "--max-tokens", "many", "hi"], ["run", "--seed", "1.5", "hi"],
+                     ["run", "--temperature", "hot", "hi"], ["run", "--threads", "two", "hi"],
+                     ["run", "--top-k", "", "hi"], ["run", "--max-tokens", "99999999999999999999999", "hi"],
+                     ["quantize", "a", "-o", "b", "--bits", "four"], ["evaluate", "--text", "x", "--window", "w"]):
             self.fail_with(USAGE, ["error:", next(a for a in args if a.startswith("--") and a != "--text")], *args)
 
     def test_options_that_contradict(self):
