@@ -57,21 +57,21 @@ using Status = Result<Ok>;
 // The line number keeps the names of nested uses apart.
 #define AXON_CONCAT_(a, b) a##b
 #define AXON_CONCAT(a, b) AXON_CONCAT_(a, b)
-#define AXON_TRY_(name, expr)                \
-  __extension__({                            \
-    auto name = (expr);                      \
-    if (!name.ok()) return name.error();     \
-    std::move(name).value();                 \
+#define AXON_TRY_(name, expr)            \
+  __extension__({                        \
+    auto name = (expr);                  \
+    if (!name.ok()) return name.error(); \
+    std::move(name).value();             \
   })
 #define AXON_TRY(expr) AXON_TRY_(AXON_CONCAT(axon_result_, __COUNTER__), expr)
 
 // A broken invariant is our bug, never the user's input: say where and stop.
-#define AXON_CHECK(condition)                                                              \
-  do {                                                                                     \
-    if (!(condition)) {                                                                    \
-      std::fprintf(stderr, "%s:%d: check failed: %s\n", __FILE__, __LINE__, #condition);   \
-      std::abort();                                                                        \
-    }                                                                                      \
+#define AXON_CHECK(condition)                                                            \
+  do {                                                                                   \
+    if (!(condition)) {                                                                  \
+      std::fprintf(stderr, "%s:%d: check failed: %s\n", __FILE__, __LINE__, #condition); \
+      std::abort();                                                                      \
+    }                                                                                    \
   } while (false)
 
 #if defined(AXON_CHECKS)

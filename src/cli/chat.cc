@@ -52,12 +52,18 @@ class LineReader {
 class Chat {
  public:
   Chat(const RunOptions& options, Engine& engine, const RunPlan& plan, Interruption& interruption)
-      : options_(options), engine_(engine), plan_(plan), interruption_(interruption), interactive_(isatty(STDIN_FILENO) != 0),
+      : options_(options),
+        engine_(engine),
+        plan_(plan),
+        interruption_(interruption),
+        interactive_(isatty(STDIN_FILENO) != 0),
         reader_(interruption.flag()) {}
 
   int run() {
     if (interactive_) {
-      fmt::print(stderr, "{}\n", dim("/reset forgets the conversation, /stats shows time and memory, /exit leaves; Ctrl-C stops an answer"));
+      fmt::print(
+          stderr, "{}\n",
+          dim("/reset forgets the conversation, /stats shows time and memory, /exit leaves; Ctrl-C stops an answer"));
     }
     std::string line = options_.prompt;
     bool have = options_.prompt_given;
@@ -103,9 +109,11 @@ class Chat {
   }
 
   void stats() {
-    fmt::print(stderr, "{} turn{}, {} of {} tokens of context; last turn: {} new prompt tokens at {:.1f} tokens/s, {} generated at {:.1f} tokens/s\n{}\n",
-               turns_, turns_ == 1 ? "" : "s", engine_.session().position(), engine_.session().options().context, last_prompt_, last_prefill_rate_,
-               last_answer_, last_decode_rate_, memory_line(plan_, engine_.ledger()));
+    fmt::print(stderr,
+               "{} turn{}, {} of {} tokens of context; last turn: {} new prompt tokens at {:.1f} tokens/s, {} "
+               "generated at {:.1f} tokens/s\n{}\n",
+               turns_, turns_ == 1 ? "" : "s", engine_.session().position(), engine_.session().options().context,
+               last_prompt_, last_prefill_rate_, last_answer_, last_decode_rate_, memory_line(plan_, engine_.ledger()));
   }
 
   Status turn(const std::string& text) {
@@ -120,14 +128,16 @@ class Chat {
     if (waiting_.size() + options_.max_tokens + kEndOfTurn > session.room()) {
       const std::size_t needed = waiting_.size() + options_.max_tokens + kEndOfTurn;
       waiting_.resize(carried);
-      return make_error(ErrorCode::kInvalidArgument, "this turn may need {} tokens, but only {} of the context of {} are left: /reset starts anew",
+      return make_error(ErrorCode::kInvalidArgument,
+                        "this turn may need {} tokens, but only {} of the context of {} are left: /reset starts anew",
                         needed, session.room(), session.options().context);
     }
     started_ = true;
     interruption_.clear();
     const auto start = std::chrono::steady_clock::now();
     std::size_t read = 0;
-    const Status prefilled = session.prefill(waiting_, [&](std::size_t, std::size_t) { return !interruption_.flag(); }, &read);
+    const Status prefilled = session.prefill(
+        waiting_, [&](std::size_t, std::size_t) { return !interruption_.flag(); }, &read);
     engine_.sampler().note(std::span<const TokenId>(waiting_).first(read));
     last_prompt_ = read;
     // What an interruption left unread is read with the next turn: the conversation stays whole.
@@ -138,14 +148,14 @@ class Chat {
     }
     const std::chrono::duration<double> prefill = std::chrono::steady_clock::now() - start;
     if (interactive_) fmt::print("{}", bold("Assistant: "));
-    const GenerateResult result = generate(session, engine_.sampler(), engine_.tokenizer(),
-                                           {.max_tokens = options_.max_tokens, .stop = options_.stop,
-                                            .stop_ids = engine_.tokenizer().stop_ids()},
-                                           [](std::string_view piece) {
-                                             std::fwrite(piece.data(), 1, piece.size(), stdout);
-                                             std::fflush(stdout);
-                                           },
-                                           interruption_.flag());
+    const GenerateResult result = generate(
+        session, engine_.sampler(), engine_.tokenizer(),
+        {.max_tokens = options_.max_tokens, .stop = options_.stop, .stop_ids = engine_.tokenizer().stop_ids()},
+        [](std::string_view piece) {
+          std::fwrite(piece.data(), 1, piece.size(), stdout);
+          std::fflush(stdout);
+        },
+        interruption_.flag());
     interruption_.clear();
     fmt::print("\n");
     std::fflush(stdout);

@@ -35,9 +35,7 @@ std::string paint(std::string_view text, const char* code, bool terminal) {
 
 }  // namespace
 
-int exit_status(ErrorCode code) {
-  return code == ErrorCode::kOverBudget ? kExitDoesNotFit : kExitError;
-}
+int exit_status(ErrorCode code) { return code == ErrorCode::kOverBudget ? kExitDoesNotFit : kExitError; }
 
 int report(const Error& error) {
   fmt::print(stderr, "{} {}\n", paint("error:", "1;31", stderr_is_terminal()), error.message);
@@ -54,7 +52,8 @@ Result<Bytes> parse_size(std::string_view text) {
     if (*p != ' ') unit += static_cast<char>(std::tolower(static_cast<unsigned char>(*p)));
   }
   const bool numeric = end != copy.c_str() && std::isfinite(number) && number >= 0 &&
-                       (copy[0] == '.' || (copy[0] >= '0' && copy[0] <= '9')) && copy.find_first_of("xX") == std::string::npos;
+                       (copy[0] == '.' || (copy[0] >= '0' && copy[0] <= '9')) &&
+                       copy.find_first_of("xX") == std::string::npos;
   double factor = 0;
   if (unit.empty() || unit == "b") factor = 1;
   if (unit == "k" || unit == "kib") factor = 0x1p10;
@@ -66,7 +65,8 @@ Result<Bytes> parse_size(std::string_view text) {
   if (unit == "gb") factor = 1e9;
   if (unit == "tb") factor = 1e12;
   if (!numeric || factor == 0 || number * factor >= 0x1p62) {
-    return make_error(ErrorCode::kInvalidArgument, "\"{}\" is no size: expected a number and a unit, such as 64MiB, 1.5GiB or 8GB", text);
+    return make_error(ErrorCode::kInvalidArgument,
+                      "\"{}\" is no size: expected a number and a unit, such as 64MiB, 1.5GiB or 8GB", text);
   }
   return Bytes{static_cast<std::uint64_t>(number * factor)};
 }
@@ -100,7 +100,8 @@ void ProgressLine::update(double fraction, std::string_view detail) {
   shown_ = true;
   std::string eta;
   if (fraction > 0.02) eta = fmt::format(", {:.0f} s left", elapsed.count() / fraction * (1 - fraction));
-  fmt::print(stderr, "\r\x1b[K{} {:.0f} %{}{}", what_, fraction * 100, detail.empty() ? "" : fmt::format(" ({})", detail), eta);
+  fmt::print(stderr, "\r\x1b[K{} {:.0f} %{}{}", what_, fraction * 100,
+             detail.empty() ? "" : fmt::format(" ({})", detail), eta);
   std::fflush(stderr);
 }
 
@@ -132,7 +133,8 @@ std::string default_model() {
 std::size_t thread_count(std::size_t asked) { return asked != 0 ? asked : usable_processors(); }
 
 Result<OpenedModel> open_for_run(const std::string& model, bool needs_tokenizer) {
-  OpenedModel opened{.files = AXON_TRY(open_model(model.empty() ? default_model() : model)), .tokenizer_file = {}, .tokenizer = {}};
+  OpenedModel opened{
+      .files = AXON_TRY(open_model(model.empty() ? default_model() : model)), .tokenizer_file = {}, .tokenizer = {}};
   if (opened.files.tokenizer_path.empty()) {
     if (!needs_tokenizer) return opened;
     return make_error(ErrorCode::kNotFound, "{}: no tokenizer.json beside the weights", opened.files.folder);
@@ -153,11 +155,12 @@ Result<EngineOptions> engine_options(const ModelOptions& options, const Config& 
   out.threads = thread_count(options.threads);
   if (out.threads > 1024) return make_error(ErrorCode::kInvalidArgument, "--threads {} is more than 1024", out.threads);
   if (options.prefill_chunk < 1 || options.prefill_chunk > 65536) {
-    return make_error(ErrorCode::kInvalidArgument, "--prefill-chunk must be from 1 to 65536, but is {}", options.prefill_chunk);
+    return make_error(ErrorCode::kInvalidArgument, "--prefill-chunk must be from 1 to 65536, but is {}",
+                      options.prefill_chunk);
   }
   if (options.context > config.max_seq_len) {
-    return make_error(ErrorCode::kInvalidArgument, "--context {} is more than the model's max_seq_len {}", options.context,
-                      config.max_seq_len);
+    return make_error(ErrorCode::kInvalidArgument, "--context {} is more than the model's max_seq_len {}",
+                      options.context, config.max_seq_len);
   }
   out.session = {.context = options.context != 0 ? options.context : config.max_seq_len,
                  .prefill_chunk = options.prefill_chunk,
@@ -184,8 +187,7 @@ Result<RunPlan> plan_or_refuse(const OpenedModel& model, const EngineOptions& op
   const Budget limit = decide_budget(AXON_TRY(parse_budget(budget)), read_system_memory());
   RunPlan plan = AXON_TRY(plan_run(model.files, model.shape(), options, limit));
   if (plan.fits()) return plan;
-  return Error{ErrorCode::kOverBudget,
-               refusal(plan, AXON_TRY(suggest(model.files, model.shape(), options, limit)))};
+  return Error{ErrorCode::kOverBudget, refusal(plan, AXON_TRY(suggest(model.files, model.shape(), options, limit)))};
 }
 
 Result<std::unique_ptr<Engine>> load_engine(OpenedModel model, const RunPlan& plan, const EngineOptions& options,
@@ -196,8 +198,8 @@ Result<std::unique_ptr<Engine>> load_engine(OpenedModel model, const RunPlan& pl
     return !interruption.flag();
   };
   const MappedFile tokenizer = std::move(model.tokenizer_file);
-  return Engine::create(std::move(model.files), model.shape(), tokenizer.text(), plan.engine, options, plan.budget.limit,
-                        progress);
+  return Engine::create(std::move(model.files), model.shape(), tokenizer.text(), plan.engine, options,
+                        plan.budget.limit, progress);
 }
 
 Json memory_json(const RunPlan& plan, const Ledger& ledger) {
@@ -218,7 +220,8 @@ Json memory_json(const RunPlan& plan, const Ledger& ledger) {
 std::string memory_table(const RunPlan& plan, const Ledger& ledger) {
   std::string out = fmt::format("{:<34} {:>12} {:>12}\n", "account", "planned", "measured");
   for (const PlanLine& line : plan.engine.lines) {
-    out += fmt::format("{:<34} {:>12} {:>12}\n", line.account, to_string(line.bytes), to_string(ledger.peak(line.account)));
+    out += fmt::format("{:<34} {:>12} {:>12}\n", line.account, to_string(line.bytes),
+                       to_string(ledger.peak(line.account)));
   }
   return out + fmt::format("{:<34} {:>12} {:>12}\n", "total", to_string(plan.total), to_string(ledger.peak()));
 }

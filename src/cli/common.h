@@ -56,7 +56,7 @@ class ProgressLine {
 
 bool stderr_is_terminal();
 bool stdout_is_terminal();
-std::string bold(std::string_view text);   // on a terminal
+std::string bold(std::string_view text);  // on a terminal
 std::string dim(std::string_view text);
 
 // The folder of the model that ships with the program: BIT_AXON_MODEL, or beside the executable's tree.

@@ -22,7 +22,8 @@ Result<ConvertRun> start(const ConvertPlan& plan, const std::string& memory_budg
                  .ledger = nullptr,
                  .process = {}};
   if (run.planned > run.budget.limit) {
-    return make_error(ErrorCode::kOverBudget, "needs {} (row and block buffers {}), but the budget is {} ({}). Fewer --threads take less",
+    return make_error(ErrorCode::kOverBudget,
+                      "needs {} (row and block buffers {}), but the budget is {} ({}). Fewer --threads take less",
                       to_string(run.planned), to_string(plan.buffers), to_string(run.budget.limit), run.budget.source);
   }
   run.ledger = std::make_unique<Ledger>(run.budget.limit);
@@ -36,8 +37,8 @@ Status check_disk(const std::string& out, Bytes needed) {
   const fs::path parent = fs::absolute(fs::path(out), error).parent_path();
   const fs::space_info space = fs::space(parent, error);
   if (!error && space.available < needed.count) {
-    return make_error(ErrorCode::kIo, "{}: the output takes {}, but only {} are free there", parent.string(), to_string(needed),
-                      to_string(Bytes{space.available}));
+    return make_error(ErrorCode::kIo, "{}: the output takes {}, but only {} are free there", parent.string(),
+                      to_string(needed), to_string(Bytes{space.available}));
   }
   return Ok{};
 }
@@ -59,18 +60,21 @@ void print_result(bool json, const std::string& out, const ConvertPlan& plan, co
   }
   fmt::print("wrote {}: {} tensors, {} in {:.1f} s\n", out, plan.tensors.size(), to_string(plan.output), seconds);
   fmt::print(stderr, "{}\n",
-             dim(fmt::format("memory: planned {}, ledger peak {}; resident peak {}", to_string(run.planned),
-                             to_string(run.ledger->peak()), to_string(peak_resident()))));
+             dim(fmt::format("memory: planned {}, ledger peak {} ({}); resident peak {}; budget {} ({})",
+                             to_string(run.planned), to_string(run.ledger->peak()),
+                             run.planned == run.ledger->peak() ? "equal to the byte" : "NOT EQUAL",
+                             to_string(peak_resident()), to_string(run.budget.limit), run.budget.source)));
 }
 
 // Runs `work` with a progress line and Ctrl-C; prints what came of it.
 template <class Work>
-Result<int> convert(const ConvertPlan& plan, const std::string& out, const std::string& memory_budget, std::size_t threads,
-                    bool json, std::string_view what, Work&& work) {
+Result<int> convert(const ConvertPlan& plan, const std::string& out, const std::string& memory_budget,
+                    std::size_t threads, bool json, std::string_view what, Work&& work) {
   ConvertRun run = AXON_TRY(start(plan, memory_budget));
   AXON_TRY(check_disk(out, plan.output));
   cpu::ThreadPool pool(threads);
-  const Interruption interruption;
+  // Looked at after every block, so a second press need not end it the hard way and leave a half-written folder.
+  const Interruption interruption(Interruption::Insistence::kOnlyTermination);
   const auto begin = std::chrono::steady_clock::now();
   {
     ProgressLine line{std::string(what)};
@@ -114,6 +118,12 @@ Result<int> execute(const InitOptions& options) {
   for (const std::string& setting : options.set) config = AXON_TRY(with_setting(config, setting));
   const WeightFormat want = AXON_TRY(parse_weight_format(options.weights));
   const std::string tokenizer = AXON_TRY(init_tokenizer(options, config));
+  if (tokenizer.empty() && options.tokenizer.empty()) {
+    fmt::print(stderr,
+               "note: vocab_size {} has no room for the shipped tokenizer, so none is written: run and evaluate will "
+               "want one (--tokenizer FILE)\n",
+               config.vocab_size);
+  }
   const std::size_t threads = thread_count(options.threads);
   const ConvertPlan plan = plan_init(config, want, threads);
   return convert(plan, options.output, options.memory_budget, threads, options.json, "initialising",

@@ -35,10 +35,12 @@ Result<int> execute(const EvaluateOptions& options) {
   }
   const auto start = std::chrono::steady_clock::now();
   ProgressLine line("evaluating");
-  const Score score = AXON_TRY(score_windows(engine->session(), ids, options.window, options.windows, [&](std::size_t done, std::size_t total) {
-    line.update(static_cast<double>(done) / static_cast<double>(total), fmt::format("window {} of {}", done, total));
-    return !interruption.flag();
-  }));
+  const Score score = AXON_TRY(
+      score_windows(engine->session(), ids, options.window, options.windows, [&](std::size_t done, std::size_t total) {
+        line.update(static_cast<double>(done) / static_cast<double>(total),
+                    fmt::format("window {} of {}", done, total));
+        return !interruption.flag();
+      }));
   line.clear();
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
   const double perplexity = std::exp(score.mean_nll);
@@ -59,9 +61,13 @@ Result<int> execute(const EvaluateOptions& options) {
     fmt::print("{}\n", json.dump(2));
     return kExitOk;
   }
-  fmt::print("mean NLL    {:.4f} nats a token (standard error {:.4f})\nperplexity  {:.4f}\ntokens      {} in {} windows of {}\n",
-             score.mean_nll, score.standard_error, perplexity, score.tokens, score.tokens / options.window, options.window);
-  fmt::print(stderr, "{}\n", dim(fmt::format("{:.1f} s, {:.0f} tokens/s", elapsed.count(), static_cast<double>(score.tokens) / elapsed.count())));
+  fmt::print(
+      "mean NLL    {:.4f} nats a token (standard error {:.4f})\nperplexity  {:.4f}\ntokens      {} in {} windows of "
+      "{}\n",
+      score.mean_nll, score.standard_error, perplexity, score.tokens, score.tokens / options.window, options.window);
+  fmt::print(stderr, "{}\n",
+             dim(fmt::format("{:.1f} s, {:.0f} tokens/s", elapsed.count(),
+                             static_cast<double>(score.tokens) / elapsed.count())));
   fmt::print(stderr, "{}\n", dim(memory_line(plan, engine->ledger())));
   return kExitOk;
 }

@@ -9,7 +9,8 @@ namespace {
 
 std::string form_of(const StoredTensor& stored) {
   if (stored.affine.bits == 0) return std::string(name_of(stored.dtype));
-  return fmt::format("q{} g{} ({} scales)", stored.affine.bits, stored.affine.group_size, name_of(stored.affine.scale_dtype));
+  return fmt::format("q{} g{} ({} scales)", stored.affine.bits, stored.affine.group_size,
+                     name_of(stored.affine.scale_dtype));
 }
 
 Bytes bytes_of(const StoredTensor& stored) {
@@ -24,11 +25,15 @@ struct Row {
   Bytes bytes;
 };
 
-Json inspect_json(const ModelFiles& files, const std::vector<Row>& rows, const std::map<std::string, Row>& forms, Bytes total) {
+Json inspect_json(const ModelFiles& files, const std::vector<Row>& rows, const std::map<std::string, Row>& forms,
+                  Bytes total) {
   Json tensors = Json::array(), precisions = Json::array();
   for (const Row& row : rows) {
-    tensors.push_back({{"name", row.name}, {"shape", Json::parse(row.shape)}, {"precision", row.form},
-                       {"parameters", row.parameters}, {"bytes", row.bytes.count}});
+    tensors.push_back({{"name", row.name},
+                       {"shape", Json::parse(row.shape)},
+                       {"precision", row.form},
+                       {"parameters", row.parameters},
+                       {"bytes", row.bytes.count}});
   }
   for (const auto& [form, row] : forms) {
     precisions.push_back({{"precision", form}, {"parameters", row.parameters}, {"bytes", row.bytes.count}});
@@ -70,7 +75,8 @@ Result<int> execute(const InspectOptions& options) {
   const ParameterCount count = count_parameters(files.config);
   fmt::print("{}\n\n{}\n", bold(files.folder), to_json(files.config));
   std::string layers;
-  for (const LayerKind kind : layer_kinds(files.config)) layers += fmt::format("{}{}", layers.empty() ? "" : " ", name_of(kind));
+  for (const LayerKind kind : layer_kinds(files.config))
+    layers += fmt::format("{}{}", layers.empty() ? "" : " ", name_of(kind));
   fmt::print("layers      {}\n", layers);
   fmt::print("parameters  {} total, {} active a token ({:.1f} %)\n", count.total, count.active,
              100.0 * static_cast<double>(count.active) / static_cast<double>(count.total));
@@ -82,7 +88,8 @@ Result<int> execute(const InspectOptions& options) {
   }
   if (options.tensors) {
     fmt::print("\n");
-    for (const Row& row : rows) fmt::print("  {:<44} {:<20} {:<20} {:>12}\n", row.name, row.shape, row.form, to_string(row.bytes));
+    for (const Row& row : rows)
+      fmt::print("  {:<44} {:<20} {:<20} {:>12}\n", row.name, row.shape, row.form, to_string(row.bytes));
   } else {
     fmt::print("\n--tensors lists them\n");
   }

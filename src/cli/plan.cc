@@ -8,7 +8,8 @@ namespace {
 Json plan_json(const OpenedModel& model, const EngineOptions& options, const RunPlan& plan,
                const std::vector<Suggestion>& suggestions, const SystemMemory& system) {
   Json accounts = Json::array(), changes = Json::array();
-  for (const PlanLine& line : plan.engine.lines) accounts.push_back({{"account", line.account}, {"bytes", line.bytes.count}});
+  for (const PlanLine& line : plan.engine.lines)
+    accounts.push_back({{"account", line.account}, {"bytes", line.bytes.count}});
   for (const Suggestion& s : suggestions) changes.push_back({{"options", s.options}, {"total_bytes", s.total.count}});
   Json machine = {{"physical_bytes", system.physical.count}, {"available_bytes", system.available.count}};
   if (system.cgroup_limit) machine["cgroup_limit_bytes"] = system.cgroup_limit->count;

@@ -22,12 +22,14 @@ std::uint64_t seed_of(const RunOptions& options) {
 
 Result<std::string> piped_prompt() {
   if (isatty(STDIN_FILENO) != 0) {
-    return make_error(ErrorCode::kInvalidArgument, "no prompt: give it as an argument or on standard input, or use --chat");
+    return make_error(ErrorCode::kInvalidArgument,
+                      "no prompt: give it as an argument or on standard input, or use --chat");
   }
   std::string text(kMaxPiped + 1, '\0');
   text.resize(std::fread(text.data(), 1, text.size(), stdin));
   if (text.size() > kMaxPiped) {
-    return make_error(ErrorCode::kInvalidArgument, "the prompt on standard input is longer than {}", to_string(Bytes{kMaxPiped}));
+    return make_error(ErrorCode::kInvalidArgument, "the prompt on standard input is longer than {}",
+                      to_string(Bytes{kMaxPiped}));
   }
   while (!text.empty() && (text.back() == '\n' || text.back() == '\r')) text.pop_back();
   return text;
@@ -40,7 +42,8 @@ Result<std::string> prompt_of(const RunOptions& options) {
   return prompt;
 }
 
-Result<std::vector<TokenId>> prompt_ids(const RunOptions& options, const Tokenizer& tokenizer, const std::string& prompt) {
+Result<std::vector<TokenId>> prompt_ids(const RunOptions& options, const Tokenizer& tokenizer,
+                                        const std::string& prompt) {
   std::vector<TokenId> ids;
   if (options.raw) {
     AXON_TRY(tokenizer.encode(prompt, ids));
@@ -67,8 +70,9 @@ struct Timing {
 };
 
 std::string timing_line(const Timing& t) {
-  return fmt::format("{} prompt tokens at {:.1f} tokens/s, {} generated at {:.1f} tokens/s, first token after {:.0f} ms",
-                     t.prompt_tokens, t.prefill_rate(), t.answer_tokens, t.decode_rate(), t.prefill_seconds * 1e3);
+  return fmt::format("{} prompt tokens at {:.1f} tokens/s, {} generated{}, first token after {:.0f} ms",
+                     t.prompt_tokens, t.prefill_rate(), t.answer_tokens,
+                     t.steps > 0 ? fmt::format(" at {:.1f} tokens/s", t.decode_rate()) : "", t.prefill_seconds * 1e3);
 }
 
 Result<int> one_shot(const RunOptions& options, const std::string& prompt, Engine& engine, const RunPlan& plan,
@@ -78,8 +82,8 @@ Result<int> one_shot(const RunOptions& options, const std::string& prompt, Engin
   const std::vector<TokenId> ids = AXON_TRY(prompt_ids(options, engine.tokenizer(), prompt));
   if (ids.size() + options.max_tokens > session.options().context) {
     return make_error(ErrorCode::kInvalidArgument,
-                      "the prompt has {} tokens and --max-tokens is {}: together {}, but the context is {}{}", ids.size(),
-                      options.max_tokens, ids.size() + options.max_tokens, session.options().context,
+                      "the prompt has {} tokens and --max-tokens is {}: together {}, but the context is {}{}",
+                      ids.size(), options.max_tokens, ids.size() + options.max_tokens, session.options().context,
                       options.context == 0 ? " (the model's max_seq_len)" : "");
   }
   const auto start = std::chrono::steady_clock::now();
@@ -97,8 +101,9 @@ Result<int> one_shot(const RunOptions& options, const std::string& prompt, Engin
                                    .show_special = options.raw};
   const bool stream = !options.no_stream && !options.json;
   const std::chrono::duration<double> prefill = std::chrono::steady_clock::now() - start;
-  const GenerateResult result = generate(session, engine.sampler(), engine.tokenizer(), generation,
-                                         stream ? OnText(write_out) : OnText([](std::string_view) {}), interruption.flag());
+  const GenerateResult result =
+      generate(session, engine.sampler(), engine.tokenizer(), generation,
+               stream ? OnText(write_out) : OnText([](std::string_view) {}), interruption.flag());
   const Timing timing{.prefill_seconds = prefill.count() + result.first_token.count(),
                       .decode_seconds = result.decode.count(),
                       .prompt_tokens = ids.size(),
@@ -130,20 +135,25 @@ Result<int> one_shot(const RunOptions& options, const std::string& prompt, Engin
 
 Result<int> execute(const RunOptions& options) {
   if (options.max_tokens < 1 || options.max_tokens > (1u << 30)) {
-    return make_error(ErrorCode::kInvalidArgument, "--max-tokens must be from 1 to {}, but is {}", 1u << 30, options.max_tokens);
+    return make_error(ErrorCode::kInvalidArgument, "--max-tokens must be from 1 to {}, but is {}", 1u << 30,
+                      options.max_tokens);
   }
   // A model takes seconds to load: whatever can be wrong without it is said first.
   AXON_TRY(check_utf8("--system", options.system));
   const std::string prompt = options.chat ? options.prompt : AXON_TRY(prompt_of(options));
   OpenedModel model = AXON_TRY(open_for_run(options.model, /*needs_tokenizer=*/true));
   EngineOptions engine_opts = AXON_TRY(engine_options(options, model.files.config));
-  engine_opts.sampling = {.temperature = static_cast<float>(options.temperature), .top_k = options.top_k,
-                          .top_p = static_cast<float>(options.top_p), .min_p = static_cast<float>(options.min_p),
-                          .repetition_penalty = static_cast<float>(options.repetition_penalty), .seed = seed_of(options)};
+  engine_opts.sampling = {.temperature = static_cast<float>(options.temperature),
+                          .top_k = options.top_k,
+                          .top_p = static_cast<float>(options.top_p),
+                          .min_p = static_cast<float>(options.min_p),
+                          .repetition_penalty = static_cast<float>(options.repetition_penalty),
+                          .seed = seed_of(options)};
   AXON_TRY(check_sampling(engine_opts.sampling));
   engine_opts.text = Bytes{4 * (engine_opts.session.context + options.max_tokens)};
   const RunPlan plan = AXON_TRY(plan_or_refuse(model, engine_opts, options.memory_budget));
-  Interruption interruption(options.chat ? Interruption::Insistence::kOnlyTermination : Interruption::Insistence::kSecondEnds);
+  Interruption interruption(options.chat ? Interruption::Insistence::kOnlyTermination
+                                         : Interruption::Insistence::kSecondEnds);
   const std::unique_ptr<Engine> engine = AXON_TRY(load_engine(std::move(model), plan, engine_opts, interruption));
   if (options.chat) return chat(options, *engine, plan, interruption);
   return one_shot(options, prompt, *engine, plan, engine_opts.sampling, interruption);

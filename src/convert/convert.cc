@@ -119,7 +119,8 @@ Status quantize(const ModelFiles& model, const ConvertPlan& plan, const std::str
                 cpu::ThreadPool& pool, const WriteProgress& progress) {
   AtomicDirectory folder = AXON_TRY(AtomicDirectory::create(out));
   AXON_TRY(write_file(folder.path() + "/config.json", to_json(model.config)));
-  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json"}) {
+  for (const char* name :
+       {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json"}) {
     const std::string from = model.folder + "/" + name;
     std::error_code ignored;
     if (std::filesystem::exists(from, ignored)) AXON_TRY(copy_file(from, folder.path() + "/" + name));

@@ -34,7 +34,8 @@ class ConvertTest : public ::testing::Test {
     put_file(in_ + "/config.json", to_json(config));
     put_file(in_ + "/model.safetensors", file_of(tensors));
   }
-  Status quantise(const std::string& want, std::size_t threads = 1, const WriteProgress& progress = kQuiet, Bytes limit = 1_GiB) {
+  Status quantise(const std::string& want, std::size_t threads = 1, const WriteProgress& progress = kQuiet,
+                  Bytes limit = 1_GiB) {
     const ModelFiles files = AXON_TRY(open_model(in_));
     const ConvertPlan plan = AXON_TRY(plan_quantize(files, format_of(want), threads));
     Ledger ledger(limit);
@@ -45,8 +46,8 @@ class ConvertTest : public ::testing::Test {
     planned_ = plan;
     return status;
   }
-  Status initialise(const Config& config, const std::string& want, std::uint64_t seed, std::size_t threads, const std::string& out,
-                    const std::string& tokenizer = "") {
+  Status initialise(const Config& config, const std::string& want, std::uint64_t seed, std::size_t threads,
+                    const std::string& out, const std::string& tokenizer = "") {
     const ConvertPlan plan = plan_init(config, format_of(want), threads);
     Ledger ledger(plan.buffers);
     cpu::ThreadPool pool(threads);
@@ -65,8 +66,8 @@ class ConvertTest : public ::testing::Test {
 
 // The bytes of a matrix: codes or values, scales, biases.
 std::string bytes_of(const Weight& w) {
-  std::string out = fmt::format("{}x{} {} q{}g{} {} ", w.rows, w.cols, name_of(w.dtype), w.affine.bits, w.affine.group_size,
-                                name_of(w.affine.scale_dtype));
+  std::string out = fmt::format("{}x{} {} q{}g{} {} ", w.rows, w.cols, name_of(w.dtype), w.affine.bits,
+                                w.affine.group_size, name_of(w.affine.scale_dtype));
   out.append(static_cast<const char*>(w.data), w.rows * w.row_bytes());
   if (w.quantised()) {
     const std::size_t n = w.rows * w.groups() * size_of(w.affine.scale_dtype);
@@ -104,7 +105,8 @@ TEST_F(ConvertTest, QuantizedFileEqualsConversionAtLoad) {
       LoadedModel written(out_), converted(in_, Arithmetic::kExact, format_of(want));
       const auto a = all_matrices(written.model().weights()), b = all_matrices(converted.model().weights());
       ASSERT_EQ(a.size(), b.size());
-      for (std::size_t i = 0; i < a.size(); ++i) EXPECT_TRUE(a[i] == b[i]) << stored << " as " << want << ": matrix " << i;
+      for (std::size_t i = 0; i < a.size(); ++i)
+        EXPECT_TRUE(a[i] == b[i]) << stored << " as " << want << ": matrix " << i;
       EXPECT_EQ(written.logits(ids, {20}), converted.logits(ids, {20})) << stored << " as " << want;
       std::filesystem::remove_all(out_);
     }
@@ -152,9 +154,10 @@ TEST_F(ConvertTest, ResultIsAWholeModel) {
   EXPECT_NE(files.tensors.find("embed_tokens.scales"), nullptr);
   // Routers and everything that is no matrix stay as they were.
   for (const auto& [name, tensor] : tensors) {
-    const bool kept = name.find("moe.gate.") != std::string::npos || name.find("shared_expert_gate") != std::string::npos ||
-                      name.find("norm") != std::string::npos || name.find("A_log") != std::string::npos ||
-                      name.find("conv1d") != std::string::npos || name.find("dt_proj") != std::string::npos;
+    const bool kept = name.find("moe.gate.") != std::string::npos ||
+                      name.find("shared_expert_gate") != std::string::npos || name.find("norm") != std::string::npos ||
+                      name.find("A_log") != std::string::npos || name.find("conv1d") != std::string::npos ||
+                      name.find("dt_proj") != std::string::npos;
     const TensorView* written = files.tensors.find(name);
     if (name == "lm_head.weight") continue;
     ASSERT_NE(written, nullptr) << name;
@@ -176,17 +179,20 @@ TEST_F(ConvertTest, AHeadOfItsOwnIsKept) {
 
 TEST_F(ConvertTest, EveryTensorIsAlignedToItsElements) {
   Config odd = tiny_config();
-  odd.vocab_size = 255, odd.hidden_dim = 33, odd.num_heads = 3, odd.d_source_model = 37, odd.ssm_d_state = 3, odd.ssm_d_conv = 3;
+  odd.vocab_size = 255, odd.hidden_dim = 33, odd.num_heads = 3, odd.d_source_model = 37, odd.ssm_d_state = 3,
+  odd.ssm_d_conv = 3;
   odd.moe_num_experts = 3, odd.moe_intermediate_dim = 35;
   Config narrow = tiny_config();  // rows of 32: one group, 2 bytes of scales
-  narrow.hidden_dim = 32, narrow.d_source_model = 32, narrow.moe_intermediate_dim = 32, narrow.ssm_expand = 1, narrow.ssm_d_state = 3;
+  narrow.hidden_dim = 32, narrow.d_source_model = 32, narrow.moe_intermediate_dim = 32, narrow.ssm_expand = 1,
+  narrow.ssm_d_state = 3;
   narrow.vocab_size = 251;
   for (const Config& config : {tiny_config(), odd, narrow}) {
     for (const char* want : {"bf16", "q4g32", "q3g32", "q5"}) {
       ASSERT_TRUE(initialise(config, want, 1, 1, out_).ok());
       const Safetensors file = ok(Safetensors::open(out_));
       for (const auto& [name, tensor] : file.tensors()) {
-        EXPECT_EQ(reinterpret_cast<std::uintptr_t>(tensor.bytes.data()) % size_of(tensor.dtype), 0u) << name << " " << want;
+        EXPECT_EQ(reinterpret_cast<std::uintptr_t>(tensor.bytes.data()) % size_of(tensor.dtype), 0u)
+            << name << " " << want;
       }
       // So all matrices are used in place.
       for (const WeightsPlan::Item& item : ok(plan_weights(config, file, {}, 1)).items) {
@@ -201,7 +207,8 @@ TEST_F(ConvertTest, EveryTensorIsAlignedToItsElements) {
 
 TEST_F(ConvertTest, InitDependsOnTheSeedAndNotOnThreads) {
   for (const char* want : {"bf16", "q4"}) {
-    const std::string a = folder_ / fmt::format("{}-a", want), b = folder_ / fmt::format("{}-b", want), c = folder_ / fmt::format("{}-c", want);
+    const std::string a = folder_ / fmt::format("{}-a", want), b = folder_ / fmt::format("{}-b", want),
+                      c = folder_ / fmt::format("{}-c", want);
     ASSERT_TRUE(initialise(tiny_config(), want, 5, 1, a).ok());
     ASSERT_TRUE(initialise(tiny_config(), want, 5, 3, b).ok());
     ASSERT_TRUE(initialise(tiny_config(), want, 6, 1, c).ok());
@@ -229,7 +236,8 @@ TEST_F(ConvertTest, InitHasTheOriginalsDistributions) {
   };
   const auto moments = [](const std::vector<float>& v) {
     double sum = 0, squares = 0, largest = 0;
-    for (const float x : v) sum += double{x}, squares += double{x} * double{x}, largest = std::max(largest, std::fabs(double{x}));
+    for (const float x : v)
+      sum += double{x}, squares += double{x} * double{x}, largest = std::max(largest, std::fabs(double{x}));
     const double n = static_cast<double>(v.size());
     return std::array{sum / n, std::sqrt(squares / n), largest};
   };
@@ -335,7 +343,8 @@ TEST_F(ConvertTest, BadWeightsAreNamedAndLeaveNothing) {
   *value = std::nanf("");
   EXPECT_EQ(message("q4"), "tensor layer_3.moe.switch_mlp.up_proj.weight: element 100 is nan, expected finite values");
   *value = 1e7f;  // its scale does not fit half precision
-  EXPECT_NE(message("q4").find("tensor layer_3.moe.switch_mlp.up_proj.weight: rows "), std::string::npos) << message("q4");
+  EXPECT_NE(message("q4").find("tensor layer_3.moe.switch_mlp.up_proj.weight: rows "), std::string::npos)
+      << message("q4");
   EXPECT_NE(message("f16").find("outside the range of F16"), std::string::npos) << message("f16");
   *value = good;
   tensors["extra"] = {DType::kF32, {1}, std::vector<std::byte>(4)};

@@ -31,7 +31,8 @@ Bytes EnginePlan::total() const {
 }
 
 cpu::DeviceLimits device_limits(const Config& c, std::size_t tokens) {
-  const std::size_t widest = std::max({c.ssm_intermediate_dim(), c.hidden_dim, c.d_source_model, c.moe_intermediate_dim});
+  const std::size_t widest =
+      std::max({c.ssm_intermediate_dim(), c.hidden_dim, c.d_source_model, c.moe_intermediate_dim});
   return {.x_elements_max = tokens * widest,
           .rows_of_x_max = tokens,
           .cols_max = widest,
@@ -39,8 +40,10 @@ cpu::DeviceLimits device_limits(const Config& c, std::size_t tokens) {
           .states_max = c.ssm_d_state};
 }
 
-Result<EnginePlan> Engine::plan(const ModelFiles& files, const TokenizerShape* tokenizer, const EngineOptions& options) {
-  EnginePlan plan{.weights = AXON_TRY(plan_weights(files.config, files.tensors, options.weights, options.threads)), .lines = {}};
+Result<EnginePlan> Engine::plan(const ModelFiles& files, const TokenizerShape* tokenizer,
+                                const EngineOptions& options) {
+  EnginePlan plan{.weights = AXON_TRY(plan_weights(files.config, files.tensors, options.weights, options.threads)),
+                  .lines = {}};
   for (const WeightsPlan::Zone& zone : plan.weights.zones) add(plan.lines, zone.account, zone.bytes());
   Session::plan(files.config, options.session,
                 [&](std::string_view account, Bytes bytes) { add(plan.lines, account, bytes); });
@@ -60,7 +63,8 @@ Result<std::unique_ptr<Engine>> Engine::create(ModelFiles files, const Tokenizer
                                                const EngineOptions& options, Bytes limit,
                                                const Model::Progress& progress) {
   if (plan.total() > limit) {
-    return make_error(ErrorCode::kOverBudget, "needs {}, but the budget is {}", to_string(plan.total()), to_string(limit));
+    return make_error(ErrorCode::kOverBudget, "needs {}, but the budget is {}", to_string(plan.total()),
+                      to_string(limit));
   }
   if (tokenizer != nullptr && tokenizer->vocab_size() > files.config.vocab_size) {
     return make_error(ErrorCode::kInvalidArgument, "{}: has ids up to {}, but the model's vocab_size is {}",
@@ -75,8 +79,8 @@ Result<std::unique_ptr<Engine>> Engine::create(ModelFiles files, const Tokenizer
   engine->device_ = AXON_TRY(
       cpu::CpuDevice::create(ledger, device_limits(config, tokens), options.threads, options.session.arithmetic));
   if (tokenizer != nullptr) engine->tokenizer_.emplace(AXON_TRY(Tokenizer::load(tokenizer_json, *tokenizer, ledger)));
-  engine->model_.emplace(AXON_TRY(
-      Model::load(config, std::move(files.tensors), plan.weights, ledger, engine->device_->pool(), progress)));
+  engine->model_.emplace(
+      AXON_TRY(Model::load(config, std::move(files.tensors), plan.weights, ledger, engine->device_->pool(), progress)));
   engine->session_.emplace(AXON_TRY(Session::create(*engine->model_, *engine->device_, ledger, options.session)));
   engine->sampler_arena_ = AXON_TRY(Arena::create(ledger, account::kLogits, sampler_bytes(config)));
   Carver carver = engine->sampler_arena_.carver();

@@ -40,7 +40,8 @@ struct EnginePlan {
 class Engine {
  public:
   // From headers alone. Without a tokenizer its line is missing.
-  static Result<EnginePlan> plan(const ModelFiles& files, const TokenizerShape* tokenizer, const EngineOptions& options);
+  static Result<EnginePlan> plan(const ModelFiles& files, const TokenizerShape* tokenizer,
+                                 const EngineOptions& options);
 
   // Executes the plan: reserves every line, loads, and stands ready. `tokenizer_json` is the text that was measured.
   // kOverBudget when the ledger's limit is below the plan.

@@ -51,7 +51,8 @@ TEST(Engine, PlanEqualsLedgerForEveryChoice) {
       EXPECT_TRUE(accounts.insert(line.account).second) << line.account << " comes twice";
       EXPECT_EQ(engine->ledger().used(line.account), line.bytes) << what << ": " << line.account;
     }
-    EXPECT_TRUE(engine->session().prefill(std::span(ids).first(std::min<std::size_t>(50, options.session.context))).ok());
+    EXPECT_TRUE(
+        engine->session().prefill(std::span(ids).first(std::min<std::size_t>(50, options.session.context))).ok());
     if (engine->session().room() > 0) engine->session().step(1);
     engine->sampler().sample(engine->session().logits());
     EXPECT_EQ(engine->ledger().peak(), plan.total()) << what;
@@ -89,7 +90,8 @@ TEST(Engine, MemoryGrowsOnlyWithWhatItShould) {
   EXPECT_EQ(context(account::kKvCache, 4), Bytes{2 * 2 * 4 * 64 * 4});
   EXPECT_EQ(context(account::kKvCache, 8), Bytes{2 * 2 * 8 * 64 * 4});
   EXPECT_EQ(context(account::kKvCache, 60000), Bytes{2 * 2 * 8 * 64 * 4});
-  EXPECT_EQ(line(account::kKvCache, [](EngineOptions& o) { o.session.arithmetic = Arithmetic::kFast; }), Bytes{2 * 2 * 8 * 64 * 2});
+  EXPECT_EQ(line(account::kKvCache, [](EngineOptions& o) { o.session.arithmetic = Arithmetic::kFast; }),
+            Bytes{2 * 2 * 8 * 64 * 2});
   EXPECT_EQ(context(account::kWorkspace, 60000), context(account::kWorkspace, 32));
   EXPECT_EQ(context(account::kSsmState, 60000), Bytes{4 * 4 * 128 * 4});
   EXPECT_EQ(context(account::kConvState, 60000), Bytes{4 * 3 * 128 * 4});
@@ -125,7 +127,8 @@ TEST(Engine, LoadingCanBeCancelled) {
   const EngineOptions options = EngineFolder::small_options();
   ModelFiles files = folder.files();
   const EnginePlan plan = ok(Engine::plan(files, nullptr, options));
-  const auto engine = Engine::create(std::move(files), nullptr, {}, plan, options, 1_GiB, [](std::size_t, std::size_t) { return false; });
+  const auto engine = Engine::create(std::move(files), nullptr, {}, plan, options, 1_GiB,
+                                     [](std::size_t, std::size_t) { return false; });
   ASSERT_FALSE(engine.ok());
   EXPECT_EQ(engine.error().code, ErrorCode::kCancelled);
 }

@@ -16,19 +16,19 @@ namespace axon {
 
 struct GenerateOptions {
   std::size_t max_tokens = 512;
-  std::vector<std::string> stop;     // texts that end the answer and are not part of it
-  std::vector<TokenId> stop_ids;     // tokens that do
-  bool show_special = false;         // special tokens appear as text
+  std::vector<std::string> stop;  // texts that end the answer and are not part of it
+  std::vector<TokenId> stop_ids;  // tokens that do
+  bool show_special = false;      // special tokens appear as text
 };
 
 enum class FinishReason { kStop, kLength, kCancelled };
 std::string_view name_of(FinishReason reason);  // "stop", "length", "cancelled"
 
 struct GenerateResult {
-  std::vector<TokenId> ids;      // sampled, without the one that ended the answer
-  std::string text;              // without the stop text
+  std::vector<TokenId> ids;  // sampled, without the one that ended the answer
+  std::string text;          // without the stop text
   FinishReason reason = FinishReason::kLength;
-  bool last_unread = false;      // the last of `ids` was sampled but not read by the session
+  bool last_unread = false;                     // the last of `ids` was sampled but not read by the session
   std::chrono::duration<double> first_token{};  // from the call to the first sample
   std::chrono::duration<double> decode{};       // all steps after the first sample
   std::size_t steps = 0;                        // tokens read by step()
@@ -37,8 +37,8 @@ struct GenerateResult {
 // Text that may be shown; whole characters, and never a piece of a stop text.
 using OnText = std::function<void(std::string_view)>;
 
-// Continues a session that has read its prompt. Ids beyond the tokenizer's are never drawn. Between the first sample and
-// the end, the loop allocates nothing but what `on_text` does itself.
+// Continues a session that has read its prompt. Ids beyond the tokenizer's are never drawn. Between the first sample
+// and the end, the loop allocates nothing but what `on_text` does itself.
 GenerateResult generate(Session& session, Sampler& sampler, const Tokenizer& tokenizer, const GenerateOptions& options,
                         const OnText& on_text, const std::atomic<bool>& cancel);
 

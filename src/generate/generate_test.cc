@@ -21,7 +21,8 @@ struct Answer {
   std::vector<std::string> pieces;
 };
 
-Answer answer(Engine& engine, const GenerateOptions& options, const std::function<bool(std::size_t pieces)>& cancel_after = {}) {
+Answer answer(Engine& engine, const GenerateOptions& options,
+              const std::function<bool(std::size_t pieces)>& cancel_after = {}) {
   engine.session().reset();
   EXPECT_TRUE(engine.session().prefill(kPrompt).ok());
   std::atomic<bool> cancel{false};
@@ -89,10 +90,12 @@ TEST(Generate, StopTokenEndsAndIsNotPartOfTheAnswer) {
   const Answer all = answer(*engine, asked(40));
   ASSERT_EQ(all.result.ids.size(), 40u);
   const TokenId stop = all.result.ids[25];
-  const auto first = static_cast<std::size_t>(std::find(all.result.ids.begin(), all.result.ids.end(), stop) - all.result.ids.begin());
+  const auto first =
+      static_cast<std::size_t>(std::find(all.result.ids.begin(), all.result.ids.end(), stop) - all.result.ids.begin());
   const auto again = folder.create(hot_options(1));  // the same stream of draws
   const Answer a = answer(*again, asked(40, {}, {1000, stop}));
-  EXPECT_EQ(a.result.ids, std::vector<TokenId>(all.result.ids.begin(), all.result.ids.begin() + static_cast<std::ptrdiff_t>(first)));
+  EXPECT_EQ(a.result.ids,
+            std::vector<TokenId>(all.result.ids.begin(), all.result.ids.begin() + static_cast<std::ptrdiff_t>(first)));
   EXPECT_EQ(a.result.reason, FinishReason::kStop);
   EXPECT_FALSE(a.result.last_unread);
   EXPECT_EQ(again->session().position(), kPrompt.size() + first);
@@ -182,8 +185,8 @@ TEST(Generate, CancelKeepsWhatCame) {
   EXPECT_EQ(again->session().position(), kPrompt.size() + a.result.ids.size() - 1);
 }
 
-// Every other test here runs with the allocation hooks linked, so a loop that allocates would not come through; this one
-// shows that the hooks are there.
+// Every other test here runs with the allocation hooks linked, so a loop that allocates would not come through; this
+// one shows that the hooks are there.
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
 #define AXON_NO_HOOKS 1

@@ -9,7 +9,8 @@ Status check_sampling(const SamplingOptions& o) {
   const auto bad = [](std::string_view name, std::string_view expected, float came) {
     return make_error(ErrorCode::kInvalidArgument, "{} must be {}, but is {}", name, expected, came);
   };
-  if (!(o.temperature >= 0.0f) || !std::isfinite(o.temperature)) return bad("--temperature", "0 or more", o.temperature);
+  if (!(o.temperature >= 0.0f) || !std::isfinite(o.temperature))
+    return bad("--temperature", "0 or more", o.temperature);
   if (!(o.top_p >= 0.0f)) return bad("--top-p", "from 0 to 1", o.top_p);
   if (!(o.min_p >= 0.0f && o.min_p <= 1.0f)) return bad("--min-p", "from 0 to 1", o.min_p);
   if (!(o.repetition_penalty > 0.0f) || !std::isfinite(o.repetition_penalty)) {

@@ -43,8 +43,8 @@ class Sampler {
 
   SamplingOptions options_;
   CounterRng rng_;
-  std::span<Candidate> candidates_;   // [V]
-  std::span<std::uint64_t> seen_;     // one bit a token
+  std::span<Candidate> candidates_;  // [V]
+  std::span<std::uint64_t> seen_;    // one bit a token
   std::uint64_t draws_ = 0;
 };
 

@@ -34,9 +34,12 @@ class Made {
 };
 
 // Everything off.
-SamplingOptions plain() { return {.temperature = 1.0f, .top_k = 0, .top_p = 1.0f, .min_p = 0.0f, .repetition_penalty = 1.0f, .seed = 1}; }
+SamplingOptions plain() {
+  return {.temperature = 1.0f, .top_k = 0, .top_p = 1.0f, .min_p = 0.0f, .repetition_penalty = 1.0f, .seed = 1};
+}
 
-std::set<std::uint32_t> drawn(const SamplingOptions& options, const std::vector<float>& logits, std::size_t draws = 3000) {
+std::set<std::uint32_t> drawn(const SamplingOptions& options, const std::vector<float>& logits,
+                              std::size_t draws = 3000) {
   Made sampler(options, logits.size());
   std::set<std::uint32_t> out;
   for (std::size_t i = 0; i < draws; ++i) out.insert(sampler.draw(logits));
@@ -149,9 +152,10 @@ TEST(Sampler, FollowsTheSoftmax) {
   EXPECT_LT(chi_square, 25.7);  // 5 degrees of freedom: 1 in 10,000
 }
 
-// Spec section 6, written down as sets over the whole vocabulary: penalty, temperature, top-k, top-p, then min-p and the
-// draw by inverse CDF over what is left, best first. Nothing when the draw falls on the border between two tokens.
-std::optional<std::uint32_t> expected_draw(std::vector<float> logits, const SamplingOptions& o, const Ids& seen, double u) {
+// Spec section 6, written down as sets over the whole vocabulary: penalty, temperature, top-k, top-p, then min-p and
+// the draw by inverse CDF over what is left, best first. Nothing when the draw falls on the border between two tokens.
+std::optional<std::uint32_t> expected_draw(std::vector<float> logits, const SamplingOptions& o, const Ids& seen,
+                                           double u) {
   const std::size_t V = logits.size();
   if (o.repetition_penalty != 1.0f) {
     for (const std::uint32_t id : seen) {
@@ -250,7 +254,8 @@ TEST(Sampler, NonsenseIsRefusedByName) {
   };
   const float nan = std::nanf(""), inf = HUGE_VALF;
   for (const float bad : {-0.1f, nan, inf}) {
-    EXPECT_EQ(message([&](SamplingOptions& o) { o.temperature = bad; }).find("--temperature must be 0 or more"), 0u) << bad;
+    EXPECT_EQ(message([&](SamplingOptions& o) { o.temperature = bad; }).find("--temperature must be 0 or more"), 0u)
+        << bad;
   }
   for (const float bad : {-0.1f, nan}) {
     EXPECT_EQ(message([&](SamplingOptions& o) { o.top_p = bad; }).find("--top-p must be from 0 to 1"), 0u) << bad;
@@ -259,7 +264,9 @@ TEST(Sampler, NonsenseIsRefusedByName) {
     EXPECT_EQ(message([&](SamplingOptions& o) { o.min_p = bad; }).find("--min-p must be from 0 to 1"), 0u) << bad;
   }
   for (const float bad : {0.0f, -1.0f, nan, inf}) {
-    EXPECT_EQ(message([&](SamplingOptions& o) { o.repetition_penalty = bad; }).find("--repetition-penalty must be above 0"), 0u);
+    EXPECT_EQ(
+        message([&](SamplingOptions& o) { o.repetition_penalty = bad; }).find("--repetition-penalty must be above 0"),
+        0u);
   }
   EXPECT_EQ(message([](SamplingOptions& o) { o = {}; }), "");
 }

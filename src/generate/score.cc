@@ -26,8 +26,9 @@ Result<Score> score_windows(Session& session, std::span<const std::uint32_t> ids
   const std::size_t available = (ids.size() - 1) / window;
   const std::size_t count = windows == 0 ? available : windows;
   if (count > available) {
-    return make_error(ErrorCode::kInvalidArgument, "the text has {} tokens, enough for {} windows of {}, but {} were asked for",
-                      ids.size(), available, window, count);
+    return make_error(ErrorCode::kInvalidArgument,
+                      "the text has {} tokens, enough for {} windows of {}, but {} were asked for", ids.size(),
+                      available, window, count);
   }
   const std::size_t chunk = session.options().prefill_chunk, rows_max = session.options().logits_rows;
   double sum = 0, squares = 0;

@@ -18,6 +18,7 @@ struct Score {
 // window needs window + 1 ids. kInvalidArgument when `ids` is too short for one. `windows`: at most so many (0: all).
 // The session's context must be at least `window`, its logits_rows decide how many positions are scored at once.
 Result<Score> score_windows(Session& session, std::span<const std::uint32_t> ids, std::size_t window,
-                            std::size_t windows, const std::function<bool(std::size_t done, std::size_t total)>& progress);
+                            std::size_t windows,
+                            const std::function<bool(std::size_t done, std::size_t total)>& progress);
 
 }  // namespace axon

@@ -49,8 +49,8 @@ void Session::forward(std::span<const std::uint32_t> ids) {
 Status Session::prefill(std::span<const std::uint32_t> ids, const Progress& progress, std::size_t* read) {
   if (read != nullptr) *read = 0;
   if (ids.size() > room()) {
-    return make_error(ErrorCode::kInvalidArgument, "{} tokens do not fit: {} of the context of {} are taken", ids.size(),
-                      position(), options_.context);
+    return make_error(ErrorCode::kInvalidArgument, "{} tokens do not fit: {} of the context of {} are taken",
+                      ids.size(), position(), options_.context);
   }
   for (std::size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] >= model_->config().vocab_size) {
@@ -71,9 +71,7 @@ Status Session::prefill(std::span<const std::uint32_t> ids, const Progress& prog
 
 void Session::step(std::uint32_t id) { forward({&id, 1}); }
 
-std::span<float> Session::logits() {
-  return logits_of(last_ - 1, 1).row(0);
-}
+std::span<float> Session::logits() { return logits_of(last_ - 1, 1).row(0); }
 
 Mat<float> Session::logits_of(std::size_t first, std::size_t rows) {
   AXON_CHECK(rows >= 1 && rows <= logits_.rows && first + rows <= last_);

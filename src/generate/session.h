@@ -13,10 +13,10 @@
 namespace axon {
 
 struct SessionOptions {
-  std::size_t context = 4096;        // the most tokens the sequence may have
-  std::size_t prefill_chunk = 256;   // tokens in one pass
+  std::size_t context = 4096;       // the most tokens the sequence may have
+  std::size_t prefill_chunk = 256;  // tokens in one pass
   Arithmetic arithmetic = Arithmetic::kFast;
-  std::size_t logits_rows = 1;       // positions whose logits are wanted at once
+  std::size_t logits_rows = 1;  // positions whose logits are wanted at once
 };
 
 // In exact arithmetic the ring holds float32, else half precision.
@@ -61,8 +61,8 @@ class Session {
   SequenceState state_;
   Arena workspace_arena_, logits_arena_;
   ModelWorkspace workspace_;
-  Mat<float> logits_;      // [logits_rows, V]
-  std::size_t last_ = 0;   // rows of the last pass
+  Mat<float> logits_;     // [logits_rows, V]
+  std::size_t last_ = 0;  // rows of the last pass
 };
 
 }  // namespace axon

@@ -167,7 +167,8 @@ TEST(Score, RefusesTooLittleText) {
   EXPECT_EQ(message(80, 40, 2), "the text has 80 tokens, enough for 1 windows of 40, but 2 were asked for");
   EXPECT_FALSE(message(80, 0, 0).empty());
   EXPECT_FALSE(message(0, 1, 0).empty());
-  const auto cancelled = score_windows(engine->session(), ids, 10, 5, [](std::size_t done, std::size_t) { return done < 2; });
+  const auto cancelled =
+      score_windows(engine->session(), ids, 10, 5, [](std::size_t done, std::size_t) { return done < 2; });
   ASSERT_FALSE(cancelled.ok());
   EXPECT_EQ(cancelled.error().code, ErrorCode::kCancelled);
 }

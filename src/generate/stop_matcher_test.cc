@@ -70,11 +70,13 @@ TEST(StopMatcher, ShowsAsSoonAsItIsCertain) {
 TEST(StopMatcher, AnySplittingShowsTheSame) {
   EXPECT_TRUE(rc::check("texts over two letters, so that stops overlap", [] {
     const auto word = [](std::size_t longest) {
-      return rc::gen::resize(static_cast<int>(longest), rc::gen::container<std::string>(rc::gen::elementOf(std::string("ab"))));
+      return rc::gen::resize(static_cast<int>(longest),
+                             rc::gen::container<std::string>(rc::gen::elementOf(std::string("ab"))));
     };
     const auto stops = *rc::gen::resize(3, rc::gen::container<std::vector<std::string>>(word(4)));
     const std::string text = *word(30);
-    const auto pieces = *rc::gen::nonEmpty(rc::gen::container<std::vector<std::size_t>>(rc::gen::inRange<std::size_t>(1, 6)));
+    const auto pieces =
+        *rc::gen::nonEmpty(rc::gen::container<std::vector<std::size_t>>(rc::gen::inRange<std::size_t>(1, 6)));
     RC_ASSERT(shown(stops, text, pieces) == expected(stops, text));
   }));
 }

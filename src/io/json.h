@@ -30,7 +30,8 @@ class JsonHandler {
 };
 
 // Reads one document; kCorrupt with the byte position on a syntax error, on nesting deeper than `max_depth`, on
-// trailing text (spaces are allowed), and on strings over 1 MiB (json_scan.h: they would cost several times that). `what` names the document in messages.
+// trailing text (spaces are allowed), and on strings over 1 MiB (json_scan.h: they would cost several times that).
+// `what` names the document in messages.
 Status read_json(std::string_view text, std::string_view what, JsonHandler& handler, std::size_t max_depth = 16);
 
 // `text` as a JSON string literal, quotes included.

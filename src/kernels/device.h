@@ -21,11 +21,11 @@ enum class Arithmetic { kFast, kExact };
 
 // y[t] (+)= W x[x_rows[t]]
 struct Product {
-  Weight weight;                           // [rows, cols]
-  Mat<const float> x;                      // [any, cols]
-  std::span<const std::uint32_t> x_rows;   // [T] rows of x; empty: row t is token t (then x.rows == T)
-  Mat<float> y;                            // [T, rows]
-  bool add = false;                        // y += instead of y =
+  Weight weight;                          // [rows, cols]
+  Mat<const float> x;                     // [any, cols]
+  std::span<const std::uint32_t> x_rows;  // [T] rows of x; empty: row t is token t (then x.rows == T)
+  Mat<float> y;                           // [T, rows]
+  bool add = false;                       // y += instead of y =
 };
 
 // What a sliding-window layer remembers: the last `capacity` tokens, token p in slot p % capacity.

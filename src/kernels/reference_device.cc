@@ -51,8 +51,8 @@ void ReferenceDevice::rms_norm(Mat<const float> x, std::span<const float> weight
   }
 }
 
-void ReferenceDevice::conv_silu(Mat<const float> x, Mat<const float> taps, std::span<const float> bias,
-                                Mat<float> tail, Mat<float> u) {
+void ReferenceDevice::conv_silu(Mat<const float> x, Mat<const float> taps, std::span<const float> bias, Mat<float> tail,
+                                Mat<float> u) {
   const std::size_t K = taps.rows;
   AXON_CHECK(K >= 1 && tail.rows == K - 1 && u.rows == x.rows && u.cols == x.cols && taps.cols == x.cols &&
              tail.cols == x.cols && bias.size() == x.cols);

@@ -25,7 +25,9 @@ struct Matrix {
   }
   float at(std::size_t r, std::size_t c) const { return values[r * cols + c]; }
   Mat<float> mat() { return {values.data(), rows, cols}; }
-  Weight weight() const { return {.data = values.data(), .rows = rows, .cols = cols, .dtype = DType::kF32, .affine = {}}; }
+  Weight weight() const {
+    return {.data = values.data(), .rows = rows, .cols = cols, .dtype = DType::kF32, .affine = {}};
+  }
   std::span<const float> span() const { return values; }
 };
 
@@ -38,7 +40,8 @@ std::vector<double> times(const Matrix& w, std::span<const double> x, std::size_
 }
 
 std::vector<double> row_of(const Matrix& m, std::size_t r) {
-  return {m.values.begin() + static_cast<std::ptrdiff_t>(r * m.cols), m.values.begin() + static_cast<std::ptrdiff_t>((r + 1) * m.cols)};
+  return {m.values.begin() + static_cast<std::ptrdiff_t>(r * m.cols),
+          m.values.begin() + static_cast<std::ptrdiff_t>((r + 1) * m.cols)};
 }
 
 template <class Scratch, class... Args>
@@ -63,7 +66,8 @@ void expect_rows(const Matrix& came, const std::vector<std::vector<double>>& exp
   }
   const double tolerance = 2e-6 * largest;
   for (std::size_t t = 0; t < expected.size(); ++t) {
-    for (std::size_t i = 0; i < came.cols; ++i) ASSERT_NEAR(double{came.at(t, i)}, expected[t][i], tolerance) << t << "," << i;
+    for (std::size_t i = 0; i < came.cols; ++i)
+      ASSERT_NEAR(double{came.at(t, i)}, expected[t][i], tolerance) << t << "," << i;
   }
 }
 
@@ -73,12 +77,13 @@ struct Moe {
   Matrix router{X, D, 1}, gate{X * F, D, 2, 0.3f}, up{X * F, D, 3, 0.3f}, down{X * D, F, 4, 0.3f}, shared_gate{1, D, 5};
   Matrix s_gate{F, D, 6, 0.3f}, s_up{F, D, 7, 0.3f}, s_down{D, F, 8, 0.3f};
   MoeWeights weights() const {
-    return {router.weight(), gate.weight(), up.weight(), down.weight(), shared_gate.weight(), s_gate.weight(), s_up.weight(),
-            s_down.weight()};
+    return {router.weight(),      gate.weight(),   up.weight(),   down.weight(),
+            shared_gate.weight(), s_gate.weight(), s_up.weight(), s_down.weight()};
   }
   static MoeShape shape() { return {.hidden = D, .experts = X, .top_k = kTopK, .ffn = F}; }
 
-  static std::vector<double> expert(const Matrix& g, const Matrix& u, const Matrix& d, std::size_t e, std::span<const double> x) {
+  static std::vector<double> expert(const Matrix& g, const Matrix& u, const Matrix& d, std::size_t e,
+                                    std::span<const double> x) {
     std::vector<double> h = times(g, x, e * F, F);
     const std::vector<double> v = times(u, x, e * F, F);
     for (std::size_t i = 0; i < F; ++i) h[i] = silu(h[i]) * v[i];
@@ -151,8 +156,8 @@ struct Ssm {
   }
   SsmWeights weights() {
     const Mat<float> taps_mat = taps.mat(), a_mat = a.mat();
-    return {in_proj.weight(), taps_mat, conv_bias.span(), x_proj.weight(), dt_weight.span(), dt_bias.span(), a_mat, d.span(),
-            out_proj.weight()};
+    return {in_proj.weight(), taps_mat, conv_bias.span(), x_proj.weight(),  dt_weight.span(),
+            dt_bias.span(),   a_mat,    d.span(),         out_proj.weight()};
   }
   std::vector<std::vector<double>> expected(const Matrix& x) const {
     std::vector<std::vector<double>> inputs, out;
@@ -196,7 +201,8 @@ TEST(Ssm, EqualsItsRecurrenceInAnyPieces) {
     Matrix x(T, D, 30), residual(T, D, 31, 0.0f);
     for (std::size_t at = 0; at < T; at += piece) {
       const std::size_t n = std::min(piece, T - at);
-      ssm_forward(device, ssm.weights(), x.mat().rows_from(at, n), state.ssm(0), space.scratch, residual.mat().rows_from(at, n));
+      ssm_forward(device, ssm.weights(), x.mat().rows_from(at, n), state.ssm(0), space.scratch,
+                  residual.mat().rows_from(at, n));
     }
     expect_rows(residual, ssm.expected(x));
   }
@@ -261,7 +267,8 @@ TEST(Block, AddsMixerThenMoe) {
       double squares = 0;
       for (std::size_t i = 0; i < D; ++i) squares += double{x.at(t, i)} * double{x.at(t, i)};
       const double factor = 1 / std::sqrt(squares / double{D} + 1e-5);
-      for (std::size_t i = 0; i < D; ++i) out.values[t * D + i] = static_cast<float>(double{x.at(t, i)} * factor * double{weight.values[i]});
+      for (std::size_t i = 0; i < D; ++i)
+        out.values[t * D + i] = static_cast<float>(double{x.at(t, i)} * factor * double{weight.values[i]});
     }
     return out;
   };
@@ -284,7 +291,9 @@ TEST(Block, AddsMixerThenMoe) {
       weights.ffn = BlockWeights::Ffn{norm2.span(), moe.weights()};
     }
     SequenceState state =
-        SequenceState::create(space.ledger, std::vector<LayerStateShape>{{.inner = E, .state = N, .taps = K}}, DType::kF32).value();
+        SequenceState::create(space.ledger, std::vector<LayerStateShape>{{.inner = E, .state = N, .taps = K}},
+                              DType::kF32)
+            .value();
     block_forward(device, weights, shape, state, 0, space.scratch, x.mat());
     std::vector<std::vector<double>> rows;
     for (std::size_t t = 0; t < T; ++t) rows.push_back(row_of(expected, t));

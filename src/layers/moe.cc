@@ -71,8 +71,8 @@ void moe_forward(Device& device, const MoeWeights& w, const MoeShape& shape, Mat
   for (std::size_t e = 0; e < shape.experts; ++e) {
     const std::size_t begin = scratch.borders[e], rows = scratch.borders[e + 1] - begin;
     if (rows == 0) continue;
-    scratch.products[count++] = {w.down_proj.slice(e * shape.hidden, shape.hidden), gate.rows_from(begin, rows), {},
-                                 out.rows_from(begin, rows)};
+    scratch.products[count++] = {
+        w.down_proj.slice(e * shape.hidden, shape.hidden), gate.rows_from(begin, rows), {}, out.rows_from(begin, rows)};
   }
   scratch.products[count++] = {w.shared_down_proj, gate.rows_from(routed, T), {}, out.rows_from(routed, T)};
   device.matmul(scratch.products.first(count));

@@ -11,12 +11,12 @@
 namespace axon {
 
 struct MoeWeights {
-  Weight router;                                   // [X, D]
-  Weight gate_proj, up_proj;                       // [X*F, D] stacked experts
-  Weight down_proj;                                // [X*D, F]
-  Weight shared_gate;                              // [1, D]
-  Weight shared_gate_proj, shared_up_proj;         // [F, D]
-  Weight shared_down_proj;                         // [D, F]
+  Weight router;                            // [X, D]
+  Weight gate_proj, up_proj;                // [X*F, D] stacked experts
+  Weight down_proj;                         // [X*D, F]
+  Weight shared_gate;                       // [1, D]
+  Weight shared_gate_proj, shared_up_proj;  // [F, D]
+  Weight shared_down_proj;                  // [D, F]
 };
 
 struct MoeShape {

@@ -11,8 +11,13 @@ void ssm_forward(Device& device, const SsmWeights& w, Mat<const float> x, SsmSta
   device.matmul(w.in_proj, x, xz);
   device.conv_silu(xz.cols_from(0, inner), w.conv_taps, w.conv_bias, state.tail, u);
   device.matmul(w.x_proj, u, bcdt);
-  device.scan({.u = u, .z = xz.cols_from(inner, inner), .bcdt = bcdt, .dt_weight = w.dt_weight, .dt_bias = w.dt_bias,
-               .a = w.a, .d = w.d},
+  device.scan({.u = u,
+               .z = xz.cols_from(inner, inner),
+               .bcdt = bcdt,
+               .dt_weight = w.dt_weight,
+               .dt_bias = w.dt_bias,
+               .a = w.a,
+               .d = w.d},
               state.h, u);
   device.matmul(w.out_proj, u, residual, /*add=*/true);
 }

@@ -10,15 +10,15 @@
 namespace axon {
 
 struct SsmWeights {
-  Weight in_proj;                      // [2E, D] convolution branch, then gate branch
-  Mat<const float> conv_taps;          // [K, E]
-  std::span<const float> conv_bias;    // [E]
-  Weight x_proj;                       // [2N+1, E] B, C, raw dt
-  std::span<const float> dt_weight;    // [E]
-  std::span<const float> dt_bias;      // [E]
-  Mat<const float> a;                  // [N, E] = -exp(A_log), transposed
-  std::span<const float> d;            // [E]
-  Weight out_proj;                     // [D, E]
+  Weight in_proj;                    // [2E, D] convolution branch, then gate branch
+  Mat<const float> conv_taps;        // [K, E]
+  std::span<const float> conv_bias;  // [E]
+  Weight x_proj;                     // [2N+1, E] B, C, raw dt
+  std::span<const float> dt_weight;  // [E]
+  std::span<const float> dt_bias;    // [E]
+  Mat<const float> a;                // [N, E] = -exp(A_log), transposed
+  std::span<const float> d;          // [E]
+  Weight out_proj;                   // [D, E]
 };
 
 struct SsmScratch {

@@ -125,7 +125,8 @@ std::size_t usable_processors() {
     char* end = nullptr;
     const unsigned long long used = std::strtoull(quota->c_str(), &end, 10);
     const unsigned long long period = end == nullptr ? 0 : std::strtoull(end, nullptr, 10);
-    if (used > 0 && period > 0) count = std::min<std::size_t>(count, std::max<std::size_t>(1, (used + period - 1) / period));
+    if (used > 0 && period > 0)
+      count = std::min<std::size_t>(count, std::max<std::size_t>(1, (used + period - 1) / period));
   }
   return count;
 }

@@ -46,9 +46,9 @@ constexpr std::array kFields = {
 };
 
 // Book-keeping of other programs: says nothing that the tensors do not say themselves.
-constexpr std::array<std::string_view, 8> kForeign = {"quantization", "quantization_config", "architectures",
-                                                      "torch_dtype",  "dtype",               "transformers_version",
-                                                      "_name_or_path", "model_type"};
+constexpr std::array<std::string_view, 8> kForeign = {
+    "quantization", "quantization_config",  "architectures", "torch_dtype",
+    "dtype",        "transformers_version", "_name_or_path", "model_type"};
 
 class ConfigReader : public JsonHandler {
  public:
@@ -85,7 +85,8 @@ class ConfigReader : public JsonHandler {
   Status unsigned_integer(std::uint64_t v) override {
     if (depth_ == 1 && field_ != nullptr && field_->number != nullptr) {
       if (v < 1 || v > field_->max) {
-        return make_error(ErrorCode::kInvalidArgument, "{} must be from 1 to {}, but is {}", field_->key, field_->max, v);
+        return make_error(ErrorCode::kInvalidArgument, "{} must be from 1 to {}, but is {}", field_->key, field_->max,
+                          v);
       }
       config.*field_->number = v;
       return Ok{};
@@ -142,12 +143,12 @@ class ConfigReader : public JsonHandler {
   }
   Status value(std::string_view kind) const {
     if (depth_ != 1 || foreign_) return Ok{};
-    const std::string_view wanted = field_ == nullptr          ? "something else"
+    const std::string_view wanted = field_ == nullptr           ? "something else"
                                     : field_->number != nullptr ? "a whole number"
                                     : field_->flag != nullptr   ? "true or false"
                                                                 : "a number";
-    return make_error(ErrorCode::kInvalidArgument, "{} must be {}, but is {}",
-                      field_ == nullptr ? "?" : field_->key, wanted, kind);
+    return make_error(ErrorCode::kInvalidArgument, "{} must be {}, but is {}", field_ == nullptr ? "?" : field_->key,
+                      wanted, kind);
   }
 
   const Field* field_ = nullptr;
@@ -210,10 +211,23 @@ std::span<const std::string_view> preset_names() {
 
 Result<Config> preset(std::string_view name) {
   // "6b" is the original's full preset; "3b" the same with the expert width that makes it 3.2B parameters.
-  Config c{.vocab_size = 32000, .hidden_dim = 2560, .num_layers = 24, .num_heads = 32, .d_source_model = 2048,
-           .ssm_d_state = 16, .ssm_d_conv = 4, .ssm_expand = 3, .ssm_scan_step = 64, .swa_window_size = 4096,
-           .moe_num_experts = 8, .moe_top_k = 2, .moe_intermediate_dim = 4096, .moe_shared_expert = true,
-           .weight_tying = true, .max_seq_len = 65536, .rms_norm_eps = 1e-6};
+  Config c{.vocab_size = 32000,
+           .hidden_dim = 2560,
+           .num_layers = 24,
+           .num_heads = 32,
+           .d_source_model = 2048,
+           .ssm_d_state = 16,
+           .ssm_d_conv = 4,
+           .ssm_expand = 3,
+           .ssm_scan_step = 64,
+           .swa_window_size = 4096,
+           .moe_num_experts = 8,
+           .moe_top_k = 2,
+           .moe_intermediate_dim = 4096,
+           .moe_shared_expert = true,
+           .weight_tying = true,
+           .max_seq_len = 65536,
+           .rms_norm_eps = 1e-6};
   if (name == "6b") return c;
   if (name == "3b") {
     c.moe_intermediate_dim = 1792;

@@ -15,7 +15,7 @@ namespace axon {
 // only the order of work. Checked by parse_config; nobody checks again.
 struct Config {
   std::uint64_t vocab_size = 0;
-  std::uint64_t hidden_dim = 0;      // D
+  std::uint64_t hidden_dim = 0;  // D
   std::uint64_t num_layers = 0;
   std::uint64_t num_heads = 0;       // H
   std::uint64_t d_source_model = 0;  // S, width of the embedding and of the head
@@ -32,8 +32,8 @@ struct Config {
   std::uint64_t max_seq_len = 0;
   double rms_norm_eps = 1e-6;
 
-  std::uint64_t head_dim() const { return hidden_dim / num_heads; }                 // A
-  std::uint64_t ssm_intermediate_dim() const { return hidden_dim * ssm_expand; }    // E
+  std::uint64_t head_dim() const { return hidden_dim / num_heads; }               // A
+  std::uint64_t ssm_intermediate_dim() const { return hidden_dim * ssm_expand; }  // E
   bool operator==(const Config&) const = default;
 };
 

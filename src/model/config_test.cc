@@ -12,12 +12,23 @@ namespace {
 
 // The nano config with some values replaced ("" leaves the key out), and text put before the closing brace.
 std::string json_with(const std::map<std::string, std::string>& changes, const std::string& more = "") {
-  std::map<std::string, std::string> values = {
-      {"vocab_size", "8192"},        {"hidden_dim", "320"},          {"num_layers", "12"},        {"num_heads", "4"},
-      {"d_source_model", "256"},     {"ssm_d_state", "16"},          {"ssm_d_conv", "4"},         {"ssm_expand", "3"},
-      {"ssm_scan_step", "64"},       {"swa_window_size", "512"},     {"moe_num_experts", "8"},    {"moe_top_k", "2"},
-      {"moe_intermediate_dim", "320"}, {"moe_shared_expert", "true"}, {"weight_tying", "true"},   {"max_seq_len", "65536"},
-      {"rms_norm_eps", "1e-06"}};
+  std::map<std::string, std::string> values = {{"vocab_size", "8192"},
+                                               {"hidden_dim", "320"},
+                                               {"num_layers", "12"},
+                                               {"num_heads", "4"},
+                                               {"d_source_model", "256"},
+                                               {"ssm_d_state", "16"},
+                                               {"ssm_d_conv", "4"},
+                                               {"ssm_expand", "3"},
+                                               {"ssm_scan_step", "64"},
+                                               {"swa_window_size", "512"},
+                                               {"moe_num_experts", "8"},
+                                               {"moe_top_k", "2"},
+                                               {"moe_intermediate_dim", "320"},
+                                               {"moe_shared_expert", "true"},
+                                               {"weight_tying", "true"},
+                                               {"max_seq_len", "65536"},
+                                               {"rms_norm_eps", "1e-06"}};
   for (const auto& [key, value] : changes) values[key] = value;
   std::string out = "{";
   for (const auto& [key, value] : values) {
@@ -38,27 +49,41 @@ TEST(Config, ReadsEveryField) {
   const auto parsed = parse_config(json_with({}), "config.json");
   ASSERT_TRUE(parsed.ok()) << parsed.error().message;
   EXPECT_TRUE(Result<Config>(parsed).value() == preset("nano").value());
-  const Config odd{.vocab_size = 11, .hidden_dim = 12, .num_layers = 13, .num_heads = 3, .d_source_model = 14, .ssm_d_state = 15,
-                   .ssm_d_conv = 16, .ssm_expand = 5, .ssm_scan_step = 17, .swa_window_size = 18, .moe_num_experts = 19,
-                   .moe_top_k = 6, .moe_intermediate_dim = 20, .moe_shared_expert = true, .weight_tying = false,
-                   .max_seq_len = 21, .rms_norm_eps = 0.125};
+  const Config odd{.vocab_size = 11,
+                   .hidden_dim = 12,
+                   .num_layers = 13,
+                   .num_heads = 3,
+                   .d_source_model = 14,
+                   .ssm_d_state = 15,
+                   .ssm_d_conv = 16,
+                   .ssm_expand = 5,
+                   .ssm_scan_step = 17,
+                   .swa_window_size = 18,
+                   .moe_num_experts = 19,
+                   .moe_top_k = 6,
+                   .moe_intermediate_dim = 20,
+                   .moe_shared_expert = true,
+                   .weight_tying = false,
+                   .max_seq_len = 21,
+                   .rms_norm_eps = 0.125};
   EXPECT_TRUE(parse_config(to_json(odd), "odd").value() == odd);
 }
 
 TEST(Config, ScanStepMayBeLeftOutAndForeignKeysPassedOver) {
   EXPECT_EQ(parse_config(json_with({{"ssm_scan_step", ""}}), "c").value().ssm_scan_step, 64u);
   const auto config = parse_config(
-      json_with({}, R"(, "model_type": "bit_axon", "architectures": ["BitAxon"], "torch_dtype": null,)"
-                    R"( "quantization": {"group_size": 64, "bits": 4, "layer_0": {"hidden_dim": -1}}, "dtype": "bfloat16")"),
+      json_with(
+          {}, R"(, "model_type": "bit_axon", "architectures": ["BitAxon"], "torch_dtype": null,)"
+              R"( "quantization": {"group_size": 64, "bits": 4, "layer_0": {"hidden_dim": -1}}, "dtype": "bfloat16")"),
       "c");
   ASSERT_TRUE(config.ok()) << config.error().message;
   EXPECT_EQ(Result<Config>(config).value().hidden_dim, 320u);
 }
 
 TEST(Config, EveryOtherKeyIsRequired) {
-  for (const char* key : {"vocab_size", "hidden_dim", "num_layers", "num_heads", "d_source_model", "ssm_d_state", "ssm_d_conv",
-                          "ssm_expand", "swa_window_size", "moe_num_experts", "moe_top_k", "moe_intermediate_dim",
-                          "moe_shared_expert", "weight_tying", "max_seq_len", "rms_norm_eps"}) {
+  for (const char* key : {"vocab_size", "hidden_dim", "num_layers", "num_heads", "d_source_model", "ssm_d_state",
+                          "ssm_d_conv", "ssm_expand", "swa_window_size", "moe_num_experts", "moe_top_k",
+                          "moe_intermediate_dim", "moe_shared_expert", "weight_tying", "max_seq_len", "rms_norm_eps"}) {
     expect_refused(json_with({{key, ""}}), fmt::format("key {} is missing", key));
   }
 }
@@ -67,8 +92,8 @@ TEST(Config, RefusesUnknownAndDoubledKeys) {
   expect_refused(json_with({}, R"(, "hiden_dim": 320)"), R"(unknown key "hiden_dim")");
   expect_refused(json_with({}, R"(, "hidden_dim": 320)"), "key hidden_dim comes twice");
   expect_refused(json_with({}, R"(, "rope_theta": {"a": 1})"), R"(unknown key "rope_theta")");
-  expect_refused(json_with({}, R"(, "model_type": "llama")"), R"(model_type "llama" is not one this program runs (bit_axon))",
-                 ErrorCode::kUnsupported);
+  expect_refused(json_with({}, R"(, "model_type": "llama")"),
+                 R"(model_type "llama" is not one this program runs (bit_axon))", ErrorCode::kUnsupported);
 }
 
 TEST(Config, RefusesWrongTypes) {
@@ -90,12 +115,13 @@ TEST(Config, RefusesNumbersOutOfRange) {
   expect_refused(json_with({{"swa_window_size", "-1"}}), "swa_window_size must be positive, but is -1");
   expect_refused(json_with({{"vocab_size", "18446744073709551615"}}),
                  "vocab_size must be from 1 to 16777216, but is 18446744073709551615");
-  expect_refused(json_with({{"vocab_size", "18446744073709551616"}}), "vocab_size must be a whole number, but is a fraction");
+  expect_refused(json_with({{"vocab_size", "18446744073709551616"}}),
+                 "vocab_size must be a whole number, but is a fraction");
   expect_refused(json_with({{"rms_norm_eps", "-1e-6"}}), "rms_norm_eps must be from 0 to 1, but is -1e-06");
   expect_refused(json_with({{"rms_norm_eps", "2"}}), "rms_norm_eps must be from 0 to 1, but is 2");
-  for (const char* key : {"vocab_size", "hidden_dim", "num_layers", "num_heads", "d_source_model", "ssm_d_state", "ssm_d_conv",
-                          "ssm_expand", "ssm_scan_step", "swa_window_size", "moe_num_experts", "moe_top_k",
-                          "moe_intermediate_dim", "max_seq_len"}) {
+  for (const char* key : {"vocab_size", "hidden_dim", "num_layers", "num_heads", "d_source_model", "ssm_d_state",
+                          "ssm_d_conv", "ssm_expand", "ssm_scan_step", "swa_window_size", "moe_num_experts",
+                          "moe_top_k", "moe_intermediate_dim", "max_seq_len"}) {
     for (const char* value : {"0", "-7", "1.5", "4294967296"}) {
       EXPECT_FALSE(parse_config(json_with({{key, value}}), "c").ok()) << key << " = " << value;
     }
@@ -107,7 +133,9 @@ TEST(Config, RefusesContradictions) {
   expect_refused(json_with({{"moe_top_k", "9"}}), "moe_top_k 9 is more than moe_num_experts 8");
   expect_refused(json_with({{"moe_shared_expert", "false"}}),
                  "moe_shared_expert is false, but every model of this family has one", ErrorCode::kUnsupported);
-  expect_refused(json_with({{"hidden_dim", "262144"}, {"num_layers", "1024"}, {"moe_num_experts", "1024"},
+  expect_refused(json_with({{"hidden_dim", "262144"},
+                            {"num_layers", "1024"},
+                            {"moe_num_experts", "1024"},
                             {"moe_intermediate_dim", "1048576"}}),
                  "the shapes multiply to more than 2^46 weights");
 }
@@ -116,17 +144,23 @@ TEST(Config, RefusesWhatIsNoObject) {
   expect_refused("[]", "expected one JSON object");
   expect_refused("7", "expected one JSON object");
   expect_refused("", "not valid JSON at byte 1", ErrorCode::kCorrupt);
-  expect_refused(json_with({}) + "x", fmt::format("not valid JSON at byte {}", json_with({}).size() + 1), ErrorCode::kCorrupt);
+  expect_refused(json_with({}) + "x", fmt::format("not valid JSON at byte {}", json_with({}).size() + 1),
+                 ErrorCode::kCorrupt);
   expect_refused(json_with({}).substr(0, 40), "not valid JSON at byte 41", ErrorCode::kCorrupt);
-  EXPECT_FALSE(parse_config(json_with({}, R"(, "quantization": )" + std::string(100, '[') + std::string(100, ']')), "c").ok());
+  EXPECT_FALSE(
+      parse_config(json_with({}, R"(, "quantization": )" + std::string(100, '[') + std::string(100, ']')), "c").ok());
 }
 
 // The largest sizes that are let through still multiply within 64 bits.
 TEST(Config, CountsTheLargestModel) {
-  const auto config = parse_config(
-      json_with({{"hidden_dim", "262144"}, {"num_layers", "3"}, {"moe_num_experts", "1024"}, {"moe_intermediate_dim", "2048"},
-                 {"vocab_size", "16777216"}, {"d_source_model", "262144"}, {"num_heads", "4096"}}),
-      "c");
+  const auto config = parse_config(json_with({{"hidden_dim", "262144"},
+                                              {"num_layers", "3"},
+                                              {"moe_num_experts", "1024"},
+                                              {"moe_intermediate_dim", "2048"},
+                                              {"vocab_size", "16777216"},
+                                              {"d_source_model", "262144"},
+                                              {"num_heads", "4096"}}),
+                                   "c");
   ASSERT_TRUE(config.ok()) << config.error().message;
   EXPECT_GT(count_parameters(Result<Config>(config).value()).total, std::uint64_t{1} << 42);
 }
@@ -183,7 +217,8 @@ TEST(Config, SettingsReplaceOneValue) {
   EXPECT_EQ(message("moe_top_k=two").substr(0, 35), "--set moe_top_k=two: not valid JSON");
   EXPECT_EQ(message("moe_topk=2").substr(0, 32), "--set moe_topk=2: unknown key; t");
   EXPECT_NE(message("moe_topk=2").find("moe_top_k, moe_intermediate_dim"), std::string::npos);
-  for (const char* smuggled : {"moe_top_k=2, \"hidden_dim\": 64", "moe_top_k=2}", "moe_top_k=", "moe_top_k=2 // x", "=2"}) {
+  for (const char* smuggled :
+       {"moe_top_k=2, \"hidden_dim\": 64", "moe_top_k=2}", "moe_top_k=", "moe_top_k=2 // x", "=2"}) {
     EXPECT_FALSE(with_setting(nano, smuggled).ok()) << smuggled;
   }
 }

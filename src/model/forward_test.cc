@@ -29,7 +29,8 @@ TEST(Forward, AnyPiecesGiveTheSameLogits) {
   const auto ids = some_ids(kTokens);
   const auto whole = model.logits(ids, {kTokens});
   EXPECT_TRUE(rc::check("a text cut into any pieces", [&] {
-    const auto pieces = *rc::gen::nonEmpty(rc::gen::container<std::vector<std::size_t>>(rc::gen::inRange<std::size_t>(1, 40)));
+    const auto pieces =
+        *rc::gen::nonEmpty(rc::gen::container<std::vector<std::size_t>>(rc::gen::inRange<std::size_t>(1, 40)));
     RC_ASSERT(difference(model.logits(ids, pieces), whole) <= 1e-5);
   }));
 }
@@ -110,15 +111,17 @@ TEST(Forward, AttentionEndsAtTheWindow) {
   const auto before = model.logits(ids, {1});
   ids[10] ^= 1;
   const auto after = model.logits(ids, {1});
-  const auto row = [](const std::vector<float>& logits, std::size_t i) { return std::span(logits).subspan(i * 256, 256); };
+  const auto row = [](const std::vector<float>& logits, std::size_t i) {
+    return std::span(logits).subspan(i * 256, 256);
+  };
   EXPECT_GT(difference(row(after, 17), row(before, 17)), 1e-3);  // 17 - 10 = 7 < 8
   EXPECT_EQ(difference(row(after, 18), row(before, 18)), 0.0);
   EXPECT_EQ(difference(row(after, 9), row(before, 9)), 0.0);
 }
 
 // In fast arithmetic activations are rounded to int8 steps. Another order of float sums now and then moves one across
-// the border of a step, which shows in that token's logits and, through state and keys, in some after it: at most 4 % of
-// the largest logit here (three times what was seen). All others agree as floats do, and most tokens are such.
+// the border of a step, which shows in that token's logits and, through state and keys, in some after it: at most 4 %
+// of the largest logit here (three times what was seen). All others agree as floats do, and most tokens are such.
 void expect_equal_but_for_steps(const std::vector<float>& came, const std::vector<float>& expected) {
   const std::size_t rows = expected.size() / 256;
   std::size_t agree = 0;

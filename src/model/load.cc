@@ -13,7 +13,7 @@ namespace {
 // The memory of one tensor in its zone's arena. Over a measuring Carver: what the tensor needs.
 struct Home {
   std::array<std::span<std::byte>, 3> parts{};  // matrices: values or codes, scales, biases
-  std::span<float> values;                    // the rest
+  std::span<float> values;                      // the rest
 };
 
 Home carve_home(const WeightsPlan::Item& item, Carver& carver) {
@@ -48,7 +48,10 @@ std::span<float> carve_rows(const WeightsPlan& plan, std::size_t threads, Carver
 }
 
 Weight weight_at(const WeightsPlan::Item& item, const Home& home) {
-  Weight w{.data = home.parts[0].data(), .rows = item.spec.rows(), .cols = item.spec.cols(), .dtype = item.dtype,
+  Weight w{.data = home.parts[0].data(),
+           .rows = item.spec.rows(),
+           .cols = item.spec.cols(),
+           .dtype = item.dtype,
            .affine = item.affine};
   w.affine.scales = home.parts[1].data();
   w.affine.biases = home.parts[2].data();
@@ -57,8 +60,11 @@ Weight weight_at(const WeightsPlan::Item& item, const Home& home) {
 
 // The stored matrix for reading by row, whatever its alignment.
 Weight stored_weight(const WeightsPlan::Item& item) {
-  Weight w{.data = item.stored.parts[0].data(), .rows = item.spec.rows(), .cols = item.spec.cols(),
-           .dtype = item.stored.dtype, .affine = item.stored.affine};
+  Weight w{.data = item.stored.parts[0].data(),
+           .rows = item.spec.rows(),
+           .cols = item.spec.cols(),
+           .dtype = item.stored.dtype,
+           .affine = item.stored.affine};
   w.affine.scales = item.stored.parts[1].data();
   w.affine.biases = item.stored.parts[2].data();
   return w;
@@ -79,7 +85,8 @@ void encode_into(const Weight& to, std::size_t r, std::span<const float> row) {
 // Converts in blocks of rows and drops the source's pages behind it, so that at no time both forms are whole in memory.
 void convert(const Weight& from, const StoredTensor& stored, const Weight& to, std::span<float> rows,
              cpu::ThreadPool& pool) {
-  const std::size_t block = std::max<std::size_t>(pool.size(), (std::size_t{4} << 20) / std::max<std::size_t>(1, from.row_bytes()));
+  const std::size_t block =
+      std::max<std::size_t>(pool.size(), (std::size_t{4} << 20) / std::max<std::size_t>(1, from.row_bytes()));
   for (std::size_t first = 0; first < from.rows; first += block) {
     const std::size_t count = std::min(block, from.rows - first);
     pool.split(count, 1, [&](std::size_t begin, std::size_t end, std::size_t thread) {
@@ -112,7 +119,9 @@ Result<WeightsPlan> plan_weights(const Config& config, const Safetensors& file, 
   WeightsPlan plan;
   std::set<std::string, std::less<>> used;
   for (const TensorSpec& spec : tensor_list(config)) {
-    WeightsPlan::Item item{.spec = spec, .stored = AXON_TRY(find_stored(spec, file, used))};
+    WeightsPlan::Item item;  // not a braced list with AXON_TRY in it: its return would leave the members before it behind
+    item.spec = spec;
+    item.stored = AXON_TRY(find_stored(spec, file, used));
     item.dtype = item.stored.dtype;
     item.affine = item.stored.affine;
     if (item.stored.file != nullptr) {
@@ -188,7 +197,8 @@ Result<Model> Model::load(const Config& config, Safetensors file, const WeightsP
       const Weight to = weight_at(item, home);
       if (same_form(item)) {
         for (std::size_t p = 0; p < 3; ++p) {
-          if (!home.parts[p].empty()) std::memcpy(home.parts[p].data(), item.stored.parts[p].data(), home.parts[p].size());
+          if (!home.parts[p].empty())
+            std::memcpy(home.parts[p].data(), item.stored.parts[p].data(), home.parts[p].size());
         }
       } else {
         convert(stored_weight(item), item.stored, to, rows, pool);
@@ -198,7 +208,8 @@ Result<Model> Model::load(const Config& config, Safetensors file, const WeightsP
       const std::span<const float> values = load_values(item, home.values);
       for (std::size_t e = 0; e < values.size() && !error; ++e) {
         if (!std::isfinite(values[e])) {
-          error = make_error(ErrorCode::kCorrupt, "tensor {}: element {} gives {}, expected finite values", spec.full_name(), e, values[e]);
+          error = make_error(ErrorCode::kCorrupt, "tensor {}: element {} gives {}, expected finite values",
+                             spec.full_name(), e, values[e]);
         }
       }
       if (auto* mat = std::get_if<Mat<const float>*>(&slot)) {

@@ -98,7 +98,8 @@ TEST(Load, WrongTypesAreNamed) {
     return refusal(changed);
   };
   EXPECT_EQ(with_type("input_proj.weight", DType::kU32),
-            "tensor input_proj.weight: expected F32, F16 or BF16 values (or input_proj.scales beside U32 codes), but the file "
+            "tensor input_proj.weight: expected F32, F16 or BF16 values (or input_proj.scales beside U32 codes), but "
+            "the file "
             "has U32");
   EXPECT_EQ(with_type("input_proj.weight", DType::kI8),
             "tensor input_proj.weight: expected F32, F16 or BF16 values, but the file has I8");
@@ -119,22 +120,29 @@ TEST(Load, QuantisedTensorsMustFitTogether) {
   // Without scales, the codes are read as a float matrix and the biases have no place.
   EXPECT_EQ(changed([&](FileTensors& t) { t.erase(p + ".scales"); }),
             "tensor " + p + ".weight: expected shape [4, 64, 64], but the file has [4, 64, 8] (U32)");
-  EXPECT_EQ(changed([&](FileTensors& t) { t[p + ".weight"] = as_floats(spec_of(p), values_of(spec_of(p), 1), DType::kF32); }),
-            "tensor " + p + ".weight: has scales, so packed U32 codes of [4, 64, 64] were expected, but the file has F32 [4, 64, 64]");
+  EXPECT_EQ(
+      changed([&](FileTensors& t) { t[p + ".weight"] = as_floats(spec_of(p), values_of(spec_of(p), 1), DType::kF32); }),
+      "tensor " + p +
+          ".weight: has scales, so packed U32 codes of [4, 64, 64] were expected, but the file has F32 [4, 64, 64]");
   const auto with_codes = [&](std::vector<std::uint64_t> dims) {
     return changed([&](FileTensors& t) {
       t[p + ".weight"] = {DType::kU32, dims, {}};
       t[p + ".weight"].bytes.resize(4 * std::accumulate(dims.begin(), dims.end(), std::size_t{1}, std::multiplies<>()));
     });
   };
-  for (const std::uint64_t packed : {1u, 2u, 7u, 9u, 14u, 18u, 64u}) {  // 1, 7 and more bits, and what divides into none
-    EXPECT_EQ(with_codes({4, 64, packed}), fmt::format("tensor {}.weight: expected [4, 64, 64] packed at 2, 3, 4, 5, 6 or 8 bits, "
-                                                       "but the file has U32 [4, 64, {}]", p, packed));
+  for (const std::uint64_t packed :
+       {1u, 2u, 7u, 9u, 14u, 18u, 64u}) {  // 1, 7 and more bits, and what divides into none
+    EXPECT_EQ(with_codes({4, 64, packed}),
+              fmt::format("tensor {}.weight: expected [4, 64, 64] packed at 2, 3, 4, 5, 6 or 8 bits, "
+                          "but the file has U32 [4, 64, {}]",
+                          p, packed));
   }
-  EXPECT_EQ(with_codes({4, 32, 8}), "tensor " + p + ".weight: expected [4, 64, 64] packed at 2, 3, 4, 5, 6 or 8 bits, but the "
-                                    "file has U32 [4, 32, 8]");
-  EXPECT_EQ(with_codes({256, 8}), "tensor " + p + ".weight: has scales, so packed U32 codes of [4, 64, 64] were expected, but the "
-                                  "file has U32 [256, 8]");
+  EXPECT_EQ(with_codes({4, 32, 8}), "tensor " + p +
+                                        ".weight: expected [4, 64, 64] packed at 2, 3, 4, 5, 6 or 8 bits, but the "
+                                        "file has U32 [4, 32, 8]");
+  EXPECT_EQ(with_codes({256, 8}), "tensor " + p +
+                                      ".weight: has scales, so packed U32 codes of [4, 64, 64] were expected, but the "
+                                      "file has U32 [256, 8]");
   const auto with_scales = [&](const std::string& part, std::vector<std::uint64_t> dims, DType dtype) {
     return changed([&](FileTensors& t) {
       t[p + part] = {dtype, dims, {}};
@@ -144,8 +152,11 @@ TEST(Load, QuantisedTensorsMustFitTogether) {
   };
   for (const std::vector<std::uint64_t>& dims :
        {std::vector<std::uint64_t>{4, 64, 3}, {4, 64, 4}, {4, 64, 128}, {4, 32, 2}, {4, 64, 0}, {}}) {
-    EXPECT_EQ(with_scales(".scales", dims, DType::kF16).find("tensor " + p + ".scales: expected scales for groups of 32, 64 or 128 "
-                                                             "of [4, 64, 64], but the file has ["), 0u);
+    EXPECT_EQ(with_scales(".scales", dims, DType::kF16)
+                  .find("tensor " + p +
+                        ".scales: expected scales for groups of 32, 64 or 128 "
+                        "of [4, 64, 64], but the file has ["),
+              0u);
   }
   EXPECT_EQ(with_scales(".biases", {4, 64, 1}, DType::kF16),
             "tensor " + p + ".biases: expected shape [4, 64, 2], but the file has [4, 64, 1] (F16)");
@@ -231,7 +242,8 @@ TEST(Load, BiasesMayBeCalledBiasesQuant) {
   const auto expected = logits();
   const std::string p = "layer_3.moe.switch_mlp.up_proj";
   tensors[p + ".biases_quant"] = tensors[p + ".biases"];
-  EXPECT_EQ(refusal(tensors), "tensor " + p + ".biases_quant (F16 [4, 64, 2]) is unknown: the config has no place for it");
+  EXPECT_EQ(refusal(tensors),
+            "tensor " + p + ".biases_quant (F16 [4, 64, 2]) is unknown: the config has no place for it");
   tensors.erase(p + ".biases");
   EXPECT_EQ(logits(), expected);
 }
@@ -293,9 +305,17 @@ TEST(Load, EveryPrecisionTakesWhatWasPlanned) {
     const auto expected = keep.logits(ids, {24});
     // Twice what was measured: rounding errors grow through six layers of random weights, and now and then a router
     // decides otherwise. Unrelated logits differ by more than 1; at 2 and 3 bits there is nothing to tell them apart.
-    for (const auto& [want, allowed] : std::initializer_list<std::pair<const char*, double>>{
-             {"keep", 0.0}, {"f32", 1e-5}, {"f16", 2e-3}, {"bf16", 2e-2}, {"q8", 8e-2}, {"q6", 0.4}, {"q5", 0.7}, {"q4", 0.9},
-             {"q4g32", 0.9}, {"q3", 10}, {"q2", 10}}) {
+    for (const auto& [want, allowed] : std::initializer_list<std::pair<const char*, double>>{{"keep", 0.0},
+                                                                                             {"f32", 1e-5},
+                                                                                             {"f16", 2e-3},
+                                                                                             {"bf16", 2e-2},
+                                                                                             {"q8", 8e-2},
+                                                                                             {"q6", 0.4},
+                                                                                             {"q5", 0.7},
+                                                                                             {"q4", 0.9},
+                                                                                             {"q4g32", 0.9},
+                                                                                             {"q3", 10},
+                                                                                             {"q2", 10}}) {
       LoadedModel model(folder.path(), Arithmetic::kExact, ok(parse_weight_format(want)), 3);
       Bytes planned = model.plan().conversion;
       for (const WeightsPlan::Zone& zone : model.plan().zones) {
@@ -359,8 +379,9 @@ TEST(OpenModel, SaysWhatWasLookedFor) {
     return files.ok() ? std::string("opened") : files.error().message;
   };
   const Folder folder;
-  EXPECT_EQ(message(folder / "nowhere"),
-            folder / "nowhere" + ": no such model folder (expected config.json, *.safetensors and tokenizer.json in it)");
+  EXPECT_EQ(
+      message(folder / "nowhere"),
+      folder / "nowhere" + ": no such model folder (expected config.json, *.safetensors and tokenizer.json in it)");
   EXPECT_NE(message(folder.path()).find(folder / "config.json"), std::string::npos);
   put_file(folder / "config.json", "{}");
   EXPECT_NE(message(folder.path()).find(folder / "config.json" + ": key vocab_size is missing"), std::string::npos);

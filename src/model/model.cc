@@ -9,7 +9,9 @@ BlockShape block_shape(const Config& c) {
           .inner = c.ssm_intermediate_dim(),
           .state = c.ssm_d_state,
           .window = c.swa_window_size,
-          .moe = {.hidden = c.hidden_dim, .experts = c.moe_num_experts, .top_k = c.moe_top_k,
+          .moe = {.hidden = c.hidden_dim,
+                  .experts = c.moe_num_experts,
+                  .top_k = c.moe_top_k,
                   .ffn = c.moe_intermediate_dim},
           .eps = static_cast<float>(c.rms_norm_eps)};
 }
@@ -19,7 +21,9 @@ std::vector<LayerStateShape> state_shapes(const Config& c, std::size_t context) 
   for (const LayerKind kind : layer_kinds(c)) {
     LayerStateShape shape;
     if (kind.mixer == Mixer::kSwa) {
-      shape = {.attention = true, .heads = c.num_heads, .head_dim = c.head_dim(),
+      shape = {.attention = true,
+               .heads = c.num_heads,
+               .head_dim = c.head_dim(),
                .capacity = std::min<std::size_t>(context, c.swa_window_size)};
     } else {
       shape = {.inner = c.ssm_intermediate_dim(), .state = c.ssm_d_state, .taps = c.ssm_d_conv};

@@ -22,7 +22,7 @@ struct WeightsPlan {
     StoredTensor stored{};
     DType dtype = DType::kF32;  // the form to be held, as in StoredTensor
     Affine affine{};
-    bool in_place = false;      // used where the file is mapped
+    bool in_place = false;  // used where the file is mapped
   };
   std::vector<Item> items;  // in the order of the tensor list
   struct Zone {
@@ -31,8 +31,8 @@ struct WeightsPlan {
     Bytes converted{};  // copied, converted or transposed into an arena
     Bytes bytes() const { return mapped + converted; }
   };
-  std::vector<Zone> zones;  // in the order of their first tensor
-  Bytes conversion;         // row buffers while loading; none when nothing is converted between formats
+  std::vector<Zone> zones;            // in the order of their first tensor
+  Bytes conversion;                   // row buffers while loading; none when nothing is converted between formats
   std::uint64_t parameters_held = 0;  // elements of all items: a head apart from the embedding counts
 };
 
@@ -68,7 +68,8 @@ class Model {
 
   // Runs `ids` (each < vocab_size, at most the workspace's tokens) through all layers after what `state` remembers, and
   // moves the state on. workspace.x holds the last layer's output, row t for ids[t].
-  void forward(Device& device, std::span<const std::uint32_t> ids, SequenceState& state, ModelWorkspace& workspace) const;
+  void forward(Device& device, std::span<const std::uint32_t> ids, SequenceState& state,
+               ModelWorkspace& workspace) const;
 
   // logits[i] = head(workspace.x[first + i]).   logits [rows, V]
   void head(Device& device, ModelWorkspace& workspace, std::size_t first, Mat<float> logits) const;

@@ -33,10 +33,12 @@ Result<StoredTensor> quantised(const TensorSpec& spec, const TensorView& codes, 
   if (file.find(biases_name) == nullptr) biases_name = spec.name + ".biases_quant";
   const TensorView* biases = file.find(biases_name);
   if (biases == nullptr) {
-    return make_error(ErrorCode::kCorrupt, "tensor {0}.biases is missing (also looked for {0}.biases_quant)", spec.name);
+    return make_error(ErrorCode::kCorrupt, "tensor {0}.biases is missing (also looked for {0}.biases_quant)",
+                      spec.name);
   }
   if (codes.dtype != DType::kU32 || codes.shape.rank() != spec.shape.rank()) {
-    return make_error(ErrorCode::kCorrupt, "tensor {}: has scales, so packed U32 codes of {} were expected, but the file has {} {}",
+    return make_error(ErrorCode::kCorrupt,
+                      "tensor {}: has scales, so packed U32 codes of {} were expected, but the file has {} {}",
                       spec.full_name(), to_string(spec.shape), name_of(codes.dtype), to_string(codes.shape));
   }
   const std::uint64_t cols = spec.cols(), packed = codes.shape[codes.shape.rank() - 1];
@@ -50,19 +52,24 @@ Result<StoredTensor> quantised(const TensorSpec& spec, const TensorView& codes, 
   const std::uint64_t groups = scales.shape.rank() == 0 ? 0 : scales.shape[scales.shape.rank() - 1];
   const std::uint64_t group_size = groups == 0 ? 0 : cols / groups;
   if (groups == 0 || group_size * groups != cols || group_size > 128 ||
-      !affine::valid_group_size(static_cast<int>(group_size)) || scales.shape != AXON_TRY(with_cols(spec.shape, groups))) {
-    return make_error(ErrorCode::kCorrupt, "tensor {}: expected scales for groups of 32, 64 or 128 of {}, but the file has {}",
-                      scales_name, to_string(spec.shape), to_string(scales.shape));
+      !affine::valid_group_size(static_cast<int>(group_size)) ||
+      scales.shape != AXON_TRY(with_cols(spec.shape, groups))) {
+    return make_error(ErrorCode::kCorrupt,
+                      "tensor {}: expected scales for groups of 32, 64 or 128 of {}, but the file has {}", scales_name,
+                      to_string(spec.shape), to_string(scales.shape));
   }
   if (biases->shape != scales.shape) return misshapen(biases_name, scales.shape, *biases);
   if (!is_float(scales.dtype) || biases->dtype != scales.dtype) {
-    return make_error(ErrorCode::kCorrupt, "tensor {}: scales and biases must share one of F32, F16, BF16, but are {} and {}",
-                      spec.name, name_of(scales.dtype), name_of(biases->dtype));
+    return make_error(ErrorCode::kCorrupt,
+                      "tensor {}: scales and biases must share one of F32, F16, BF16, but are {} and {}", spec.name,
+                      name_of(scales.dtype), name_of(biases->dtype));
   }
   StoredTensor out{.dtype = DType::kU32, .parts = {codes.bytes, scales.bytes, biases->bytes}, .file = codes.file};
-  out.affine = {.bits = static_cast<int>(bits), .group_size = static_cast<int>(group_size), .scale_dtype = scales.dtype};
+  out.affine = {
+      .bits = static_cast<int>(bits), .group_size = static_cast<int>(group_size), .scale_dtype = scales.dtype};
   const std::size_t scale_size = size_of(scales.dtype);
-  out.aligned = aligned_to(codes.bytes, 4) && aligned_to(scales.bytes, scale_size) && aligned_to(biases->bytes, scale_size);
+  out.aligned =
+      aligned_to(codes.bytes, 4) && aligned_to(scales.bytes, scale_size) && aligned_to(biases->bytes, scale_size);
   used.insert(scales_name);
   used.insert(biases_name);
   return out;

@@ -11,11 +11,11 @@ namespace axon {
 
 // A tensor of the list as the file holds it. Views into the mapping, at any alignment.
 struct StoredTensor {
-  DType dtype = DType::kF32;  // of the values; kU32 when quantised
-  Affine affine{};            // bits != 0: quantised; its pointers are set when aligned
+  DType dtype = DType::kF32;                          // of the values; kU32 when quantised
+  Affine affine{};                                    // bits != 0: quantised; its pointers are set when aligned
   std::array<std::span<const std::byte>, 3> parts{};  // values or codes, scales, biases
   const MappedFile* file = nullptr;
-  bool aligned = false;       // every part can be read in place
+  bool aligned = false;  // every part can be read in place
   // The matrix as a Weight over the mapping (only when aligned).
   Weight weight(const TensorSpec& spec) const;
 };

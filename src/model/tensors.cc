@@ -90,8 +90,15 @@ class Walk {
     emit(name, suffix, shape, TensorUse::kVector, &slot, init);
   }
   void emit(std::string_view name, std::string_view suffix, Shape shape, TensorUse use, TensorSlot slot, Init init) {
-    visit_({.name = prefix_ + std::string(name), .suffix = std::string(suffix), .shape = shape, .use = use,
-            .zone = zone_, .init = init, .optional = optional_, .active = active_, .of = of_},
+    visit_({.name = prefix_ + std::string(name),
+            .suffix = std::string(suffix),
+            .shape = shape,
+            .use = use,
+            .zone = zone_,
+            .init = init,
+            .optional = optional_,
+            .active = active_,
+            .of = of_},
            slot);
   }
 

@@ -41,15 +41,17 @@ struct Init {
 struct TensorSpec {
   std::string name;  // without ".weight": "layer_3.ssm.in_proj"; `suffix` completes it
   std::string suffix;
-  Shape shape;       // as stored
+  Shape shape;  // as stored
   TensorUse use;
   std::string zone;  // its account, "weights: ssm layers 0-7"
   Init init;
-  bool optional = false;  // lm_head of a tied model
+  bool optional = false;             // lm_head of a tied model
   std::uint64_t active = 1, of = 1;  // active/of of the parameters take part in one token
 
   std::string full_name() const { return name + suffix; }
-  bool is_matrix() const { return use == TensorUse::kEmbedding || use == TensorUse::kMatrix || use == TensorUse::kRouter; }
+  bool is_matrix() const {
+    return use == TensorUse::kEmbedding || use == TensorUse::kMatrix || use == TensorUse::kRouter;
+  }
   // As a matrix: leading dimensions folded into rows.
   std::uint64_t cols() const { return shape[shape.rank() - 1]; }
   std::uint64_t rows() const { return shape.elements() / cols(); }

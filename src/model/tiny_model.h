@@ -53,10 +53,23 @@ class Folder {
 
 // Six layers, two of each kind; a window that short texts cross many times.
 inline Config tiny_config() {
-  return {.vocab_size = 256, .hidden_dim = 64, .num_layers = 6, .num_heads = 4, .d_source_model = 64, .ssm_d_state = 4,
-          .ssm_d_conv = 4, .ssm_expand = 2, .ssm_scan_step = 64, .swa_window_size = 8, .moe_num_experts = 4,
-          .moe_top_k = 2, .moe_intermediate_dim = 64, .moe_shared_expert = true, .weight_tying = true,
-          .max_seq_len = 65536, .rms_norm_eps = 1e-6};
+  return {.vocab_size = 256,
+          .hidden_dim = 64,
+          .num_layers = 6,
+          .num_heads = 4,
+          .d_source_model = 64,
+          .ssm_d_state = 4,
+          .ssm_d_conv = 4,
+          .ssm_expand = 2,
+          .ssm_scan_step = 64,
+          .swa_window_size = 8,
+          .moe_num_experts = 4,
+          .moe_top_k = 2,
+          .moe_intermediate_dim = 64,
+          .moe_shared_expert = true,
+          .weight_tying = true,
+          .max_seq_len = 65536,
+          .rms_norm_eps = 1e-6};
 }
 
 struct FileTensor {
@@ -90,10 +103,11 @@ inline FileTensor as_floats(const TensorSpec& spec, std::span<const float> value
 }
 
 // Codes, scales and biases in place of the float tensor.
-inline void put_quantised(FileTensors& tensors, const TensorSpec& spec, std::span<const float> values, int bits, int group,
-                          DType scale_dtype, const std::string& biases = ".biases") {
+inline void put_quantised(FileTensors& tensors, const TensorSpec& spec, std::span<const float> values, int bits,
+                          int group, DType scale_dtype, const std::string& biases = ".biases") {
   const std::size_t rows = spec.rows(), cols = spec.cols();
-  const std::size_t code_bytes = cols * static_cast<std::size_t>(bits) / 8, groups = cols / static_cast<std::size_t>(group);
+  const std::size_t code_bytes = cols * static_cast<std::size_t>(bits) / 8,
+                    groups = cols / static_cast<std::size_t>(group);
   const std::size_t scale_bytes = groups * size_of(scale_dtype);
   std::vector<std::uint64_t> dims(spec.shape.dims().begin(), spec.shape.dims().end());
   FileTensor codes{DType::kU32, dims, std::vector<std::byte>(rows * code_bytes)};
@@ -133,8 +147,9 @@ inline std::string file_of(const FileTensors& tensors, std::size_t shift = 0) {
   for (const auto& [name, tensor] : tensors) {
     std::string dims;
     for (const std::uint64_t d : tensor.dims) dims += fmt::format("{}{}", dims.empty() ? "" : ",", d);
-    header += fmt::format(R"({}{}:{{"dtype":"{}","shape":[{}],"data_offsets":[{},{}]}})", header.size() > 1 ? "," : "",
-                          json_quote(name), name_of(tensor.dtype), dims, data.size(), data.size() + tensor.bytes.size());
+    header +=
+        fmt::format(R"({}{}:{{"dtype":"{}","shape":[{}],"data_offsets":[{},{}]}})", header.size() > 1 ? "," : "",
+                    json_quote(name), name_of(tensor.dtype), dims, data.size(), data.size() + tensor.bytes.size());
     data.append(reinterpret_cast<const char*>(tensor.bytes.data()), tensor.bytes.size());
   }
   header += "}";
@@ -144,7 +159,9 @@ inline std::string file_of(const FileTensors& tensors, std::size_t shift = 0) {
   return out + header + data;
 }
 
-inline void put_file(const std::string& path, const std::string& text) { std::ofstream(path, std::ios::binary) << text; }
+inline void put_file(const std::string& path, const std::string& text) {
+  std::ofstream(path, std::ios::binary) << text;
+}
 
 inline void put_model(const Folder& folder, const Config& config, const FileTensors& tensors, std::size_t shift = 0) {
   put_file(folder / "config.json", to_json(config));
@@ -163,16 +180,19 @@ class LoadedModel {
  public:
   static constexpr std::size_t kTokensMax = 256;  // in one piece
 
-  explicit LoadedModel(const std::string& folder, Arithmetic arithmetic = Arithmetic::kExact, const WeightFormat& want = {},
-                       std::size_t threads = 1)
+  explicit LoadedModel(const std::string& folder, Arithmetic arithmetic = Arithmetic::kExact,
+                       const WeightFormat& want = {}, std::size_t threads = 1)
       : arithmetic_(arithmetic) {
     ModelFiles files = ok(open_model(folder));
     const Config config = files.config;
-    const std::size_t widest = std::max({config.ssm_intermediate_dim(), config.hidden_dim, config.d_source_model,
-                                         config.moe_intermediate_dim});
+    const std::size_t widest = std::max(
+        {config.ssm_intermediate_dim(), config.hidden_dim, config.d_source_model, config.moe_intermediate_dim});
     device_ = ok(cpu::CpuDevice::create(ledger_,
-                                        {.x_elements_max = kTokensMax * widest, .rows_of_x_max = kTokensMax, .cols_max = widest,
-                                         .head_dim_max = config.head_dim(), .states_max = config.ssm_d_state},
+                                        {.x_elements_max = kTokensMax * widest,
+                                         .rows_of_x_max = kTokensMax,
+                                         .cols_max = widest,
+                                         .head_dim_max = config.head_dim(),
+                                         .states_max = config.ssm_d_state},
                                         threads, arithmetic));
     plan_ = ok(plan_weights(config, files.tensors, want, threads));
     model_.emplace(ok(Model::load(config, std::move(files.tensors), plan_, weights_ledger_, device_->pool())));
@@ -187,7 +207,8 @@ class LoadedModel {
   std::vector<float> logits(std::span<const std::uint32_t> ids, const std::vector<std::size_t>& pieces) {
     return logits(*device_, ids, pieces);
   }
-  std::vector<float> logits(Device& device, std::span<const std::uint32_t> ids, const std::vector<std::size_t>& pieces) {
+  std::vector<float> logits(Device& device, std::span<const std::uint32_t> ids,
+                            const std::vector<std::size_t>& pieces) {
     const Config& config = model_->config();
     Ledger ledger(1_GiB);
     SequenceState state = ok(SequenceState::create(ledger, state_shapes(config, ids.size()),

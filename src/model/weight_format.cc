@@ -19,9 +19,10 @@ Result<WeightFormat> parse_weight_format(std::string_view text) {
       return format;
     }
   }
-  return make_error(ErrorCode::kInvalidArgument,
-                    "unknown precision {}: expected keep, f32, f16, bf16, or q2, q3, q4, q5, q6, q8 (with a group size: q4g32)",
-                    text);
+  return make_error(
+      ErrorCode::kInvalidArgument,
+      "unknown precision {}: expected keep, f32, f16, bf16, or q2, q3, q4, q5, q6, q8 (with a group size: q4g32)",
+      text);
 }
 
 std::string to_string(const WeightFormat& format) {

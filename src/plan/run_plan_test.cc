@@ -139,9 +139,10 @@ TEST_F(RunPlanTest, NothingFitsIntoLessThanTheProcess) {
   EXPECT_TRUE(suggestions(wide_options(), kProcessBytes).empty());
   const RunPlan none = plan(wide_options(), 1_MiB);
   EXPECT_EQ(refusal(none, {}),
-            fmt::format("needs {}, but the budget is 1.0 MiB (--memory-budget). The largest account is \"process\" with {}. No "
-                        "choice of --context, --weights and --prefill-chunk fits.",
-                        to_string(none.total), to_string(kProcessBytes)));
+            fmt::format(
+                "needs {}, but the budget is 1.0 MiB (--memory-budget). The largest account is \"process\" with {}. No "
+                "choice of --context, --weights and --prefill-chunk fits.",
+                to_string(none.total), to_string(kProcessBytes)));
 }
 
 TEST_F(RunPlanTest, RefusalSaysWhatWouldFit) {
@@ -150,10 +151,11 @@ TEST_F(RunPlanTest, RefusalSaysWhatWouldFit) {
   const auto list = suggestions(wide_options(), limit);
   ASSERT_FALSE(list.empty());
   const std::string text = refusal(refused, list);
-  EXPECT_EQ(text.find(fmt::format("needs {}, but the budget is {} (--memory-budget). The largest account is \"{}\" with {}. This "
-                                  "would fit:\n  {}  ({})",
-                                  to_string(refused.total), to_string(limit), refused.largest().account,
-                                  to_string(refused.largest().bytes), list[0].options, to_string(list[0].total))),
+  EXPECT_EQ(text.find(fmt::format(
+                "needs {}, but the budget is {} (--memory-budget). The largest account is \"{}\" with {}. This "
+                "would fit:\n  {}  ({})",
+                to_string(refused.total), to_string(limit), refused.largest().account,
+                to_string(refused.largest().bytes), list[0].options, to_string(list[0].total))),
             0u)
       << text;
   for (const Suggestion& s : list) EXPECT_NE(text.find("\n  " + s.options + "  ("), std::string::npos);

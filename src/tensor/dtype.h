@@ -14,10 +14,19 @@ enum class DType : std::uint8_t { kF32, kF16, kBF16, kU8, kI8, kU16, kI16, kU32,
 
 constexpr std::size_t size_of(DType t) {
   switch (t) {
-    case DType::kU8: case DType::kI8: case DType::kBool: return 1;
-    case DType::kF16: case DType::kBF16: case DType::kU16: case DType::kI16: return 2;
-    case DType::kF32: case DType::kU32: case DType::kI32: return 4;
-    case DType::kU64: case DType::kI64: case DType::kF64: return 8;
+    case DType::kU8:
+    case DType::kI8:
+    case DType::kBool: return 1;
+    case DType::kF16:
+    case DType::kBF16:
+    case DType::kU16:
+    case DType::kI16: return 2;
+    case DType::kF32:
+    case DType::kU32:
+    case DType::kI32: return 4;
+    case DType::kU64:
+    case DType::kI64:
+    case DType::kF64: return 8;
   }
   return 0;
 }
@@ -51,9 +60,7 @@ inline std::optional<DType> dtype_from_name(std::string_view name) {
 
 constexpr bool is_float(DType t) { return t == DType::kF32 || t == DType::kF16 || t == DType::kBF16; }
 
-inline float bf16_to_float(std::uint16_t bits) {
-  return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
-}
+inline float bf16_to_float(std::uint16_t bits) { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
 
 // Round to nearest even; a NaN stays a NaN.
 inline std::uint16_t float_to_bf16(float value) {

@@ -34,11 +34,7 @@ struct Mat {
     AXON_DCHECK(first + count <= cols);
     return {data + first, rows, count, stride};
   }
-  operator Mat<const T>() const
-    requires(!std::is_const_v<T>)
-  {
-    return {data, rows, cols, stride};
-  }
+  operator Mat<const T>() const requires(!std::is_const_v<T>) { return {data, rows, cols, stride}; }
 };
 
 }  // namespace axon

@@ -5,14 +5,16 @@
 #include <string>
 #include <vector>
 
-#include "generate/session.h"
 #include "generate/engine.h"
+#include "generate/session.h"
 
 #include <gtest/gtest.h>
 
 namespace axon::golden {
 
-inline std::string path(const std::string& relative) { return std::string(AXON_SOURCE_DIR) + "/tests/golden/" + relative; }
+inline std::string path(const std::string& relative) {
+  return std::string(AXON_SOURCE_DIR) + "/tests/golden/" + relative;
+}
 
 template <class T>
 T ok(Result<T> result) {
@@ -59,14 +61,16 @@ struct Loaded {
   std::unique_ptr<Model> model;
   std::unique_ptr<Session> session;
 
-  Loaded(const std::string& folder, std::size_t rows, std::size_t chunk = 256, Arithmetic arithmetic = Arithmetic::kExact) {
+  Loaded(const std::string& folder, std::size_t rows, std::size_t chunk = 256,
+         Arithmetic arithmetic = Arithmetic::kExact) {
     ModelFiles files = ok(open_model(folder));
     const Config config = files.config;
     device = ok(cpu::CpuDevice::create(ledger, device_limits(config, chunk), 2, arithmetic));
     const WeightsPlan plan = ok(plan_weights(config, files.tensors, {}, 2));
     model = std::make_unique<Model>(ok(Model::load(config, std::move(files.tensors), plan, ledger, device->pool())));
-    session = std::make_unique<Session>(ok(Session::create(
-        *model, *device, ledger, {.context = 4096, .prefill_chunk = chunk, .arithmetic = arithmetic, .logits_rows = rows})));
+    session = std::make_unique<Session>(
+        ok(Session::create(*model, *device, ledger,
+                           {.context = 4096, .prefill_chunk = chunk, .arithmetic = arithmetic, .logits_rows = rows})));
   }
 
   // Logits of every position of `ids`, fed in one call, from the empty state.

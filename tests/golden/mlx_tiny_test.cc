@@ -34,8 +34,8 @@ TEST(MlxTiny, LogitsOfABatchAcrossTheWindow) {
   }
 }
 
-// 600 tokens: here the original sees the future (its mask is aligned to each chunk's last row), and SSM states carry that
-// into every later row. The judge is an oracle with the true window (tests/golden/README.md).
+// 600 tokens: here the original sees the future (its mask is aligned to each chunk's last row), and SSM states carry
+// that into every later row. The judge is an oracle with the true window (tests/golden/README.md).
 TEST(MlxTiny, LongPromptHasTheTrueWindowInAnyPieces) {
   const auto ids = recorded().ids("ids_c");
   const Recorded oracle("oracle_c.safetensors");
@@ -119,7 +119,9 @@ TEST(MlxTiny, QuantiserBitForBit) {
           scales.insert(scales.end(), s.begin(), s.end());
           biases.insert(biases.end(), b.begin(), b.end());
         }
-        const auto same = [](std::span<const std::byte> a, std::span<const std::byte> b) { return std::ranges::equal(a, b); };
+        const auto same = [](std::span<const std::byte> a, std::span<const std::byte> b) {
+          return std::ranges::equal(a, b);
+        };
         EXPECT_TRUE(same(codes, golden.tensor(key + "packed").bytes)) << key;
         EXPECT_TRUE(same(scales, golden.tensor(key + "scales").bytes)) << key;
         EXPECT_TRUE(same(biases, golden.tensor(key + "biases").bytes)) << key;

@@ -32,7 +32,9 @@ TEST(Nano, LogitsPastTheWindow) {
   const auto positions = recorded().ids("long600.pos");
   const auto expected = recorded().floats("long600.logits");
   for (std::size_t i = 0; i < positions.size(); ++i) {
-    EXPECT_LE(golden::largest_difference(std::span(logits).subspan(positions[i] * 8192, 8192), std::span(expected).subspan(i * 8192, 8192)), 5e-4f)
+    EXPECT_LE(golden::largest_difference(std::span(logits).subspan(positions[i] * 8192, 8192),
+                                         std::span(expected).subspan(i * 8192, 8192)),
+              5e-4f)
         << "position " << positions[i];
   }
 }

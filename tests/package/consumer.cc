@@ -21,8 +21,10 @@ axon::Result<std::string> answer(const char* folder) {
   AXON_TRY(engine->tokenizer().encode("Once upon a time", ids));
   AXON_TRY(engine->session().prefill(ids));
   const std::atomic<bool> never{false};
-  return generate(engine->session(), engine->sampler(), engine->tokenizer(), {.max_tokens = 16, .stop = {}, .stop_ids = {}},
-                  [](std::string_view) {}, never).text;
+  return generate(
+             engine->session(), engine->sampler(), engine->tokenizer(), {.max_tokens = 16, .stop = {}, .stop_ids = {}},
+             [](std::string_view) {}, never)
+      .text;
 }
 
 }  // namespace

@@ -17,8 +17,13 @@ constexpr std::size_t kHeads = 32, kHeadDim = 80, kWindow = 4096;
 class Ring {
  public:
   Ring(DType dtype, std::size_t tokens, std::size_t threads)
-      : dtype_(dtype), k_(kHeads * kWindow * kHeadDim * size_of(dtype)), v_(k_.size()),
-        x_(3 * tokens * kHeads * kHeadDim), y_(tokens * kHeads * kHeadDim), tokens_(tokens), pool_(threads) {
+      : dtype_(dtype),
+        k_(kHeads * kWindow * kHeadDim * size_of(dtype)),
+        v_(k_.size()),
+        x_(3 * tokens * kHeads * kHeadDim),
+        y_(tokens * kHeads * kHeadDim),
+        tokens_(tokens),
+        pool_(threads) {
     const CounterRng rng(1);
     for (std::size_t i = 0; i < kHeads * kWindow * kHeadDim; ++i) {
       store_float(dtype, k_.data(), i, rng.symmetric(i, 1.0f));

@@ -55,8 +55,8 @@ inline std::array<KeyRun, 3> key_runs(const AttentionCall& call, std::size_t hea
     };
     const bool half = past.dtype == DType::kF16;
     runs[0] = {first, before_wrap, at(past.k, slot), at(past.v, slot), A, A, half};
-    runs[1] = {first + static_cast<std::int64_t>(before_wrap), count - before_wrap, at(past.k, 0), at(past.v, 0), A, A,
-               half};
+    runs[1] = {
+        first + static_cast<std::int64_t>(before_wrap), count - before_wrap, at(past.k, 0), at(past.v, 0), A, A, half};
   }
   const auto own = static_cast<std::size_t>(std::max(first, std::int64_t{0}));
   runs[2].first = static_cast<std::int64_t>(own);

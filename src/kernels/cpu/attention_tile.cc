@@ -19,8 +19,8 @@ namespace {
 
 using cpu::AttentionCall;
 using cpu::AttentionScratch;
-using cpu::KeyRun;
 using cpu::kBlockKeys;
+using cpu::KeyRun;
 using cpu::kTileQueries;
 using V = hn::Vec<Floats>;
 
@@ -194,7 +194,7 @@ Tile begin_tile(const AttentionCall& call, std::size_t head, std::size_t t0, std
   const float scale = 0x1.715476p0f / std::sqrt(static_cast<float>(A));  // log2(e): the kernels raise 2
   std::fill_n(tile.q, 2 * A * kTileQueries, 0.0f);                       // and y
   std::fill_n(tile.maximum, kTileQueries, cpu::kNoMaximum);
-  std::fill_n(tile.sum, 2 * kTileQueries, 0.0f);                         // and factor
+  std::fill_n(tile.sum, 2 * kTileQueries, 0.0f);  // and factor
   for (std::size_t i = 0; i < count; ++i) {
     const float* q = call.q.row_ptr(t0 + i) + head * A;
     for (std::size_t a = 0; a < A; ++a) tile.q[a * kTileQueries + i] = q[a] * scale;

@@ -12,9 +12,7 @@ namespace axon::cpu {
 namespace {
 
 MatmulLimits matmul_limits(const DeviceLimits& limits) {
-  return {.x_elements_max = limits.x_elements_max,
-          .cols_max = limits.cols_max,
-          .rows_of_x_max = limits.rows_of_x_max};
+  return {.x_elements_max = limits.x_elements_max, .cols_max = limits.cols_max, .rows_of_x_max = limits.rows_of_x_max};
 }
 
 }  // namespace

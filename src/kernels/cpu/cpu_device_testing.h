@@ -76,8 +76,8 @@ class EachLevel : public ::testing::TestWithParam<std::tuple<Level, std::size_t>
  protected:
   EachLevel() : before_(level()), ledger_(Bytes{std::uint64_t{1} << 30}) {
     EXPECT_TRUE(force(name_of(std::get<0>(GetParam()))).ok());
-    const DeviceLimits limits{.x_elements_max = 1 << 16, .rows_of_x_max = 256, .cols_max = 1024, .head_dim_max = 128,
-                              .states_max = 32};
+    const DeviceLimits limits{
+        .x_elements_max = 1 << 16, .rows_of_x_max = 256, .cols_max = 1024, .head_dim_max = 128, .states_max = 32};
     device_ = CpuDevice::create(ledger_, limits, std::get<1>(GetParam()), Arithmetic::kExact).value();
   }
   ~EachLevel() override { EXPECT_TRUE(force(name_of(before_)).ok()); }
@@ -97,8 +97,8 @@ inline std::string name_of_case(const ::testing::TestParamInfo<std::tuple<Level,
 
 }  // namespace axon::cpu
 
-#define AXON_EACH_LEVEL(Fixture)                                                                              \
-  INSTANTIATE_TEST_SUITE_P(Levels, Fixture,                                                                   \
-                           ::testing::Combine(::testing::ValuesIn(::axon::cpu::supported_levels()),           \
-                                              ::testing::Values(std::size_t{1}, std::size_t{3})),             \
+#define AXON_EACH_LEVEL(Fixture)                                                                    \
+  INSTANTIATE_TEST_SUITE_P(Levels, Fixture,                                                         \
+                           ::testing::Combine(::testing::ValuesIn(::axon::cpu::supported_levels()), \
+                                              ::testing::Values(std::size_t{1}, std::size_t{3})),   \
                            ::axon::cpu::name_of_case)

@@ -19,8 +19,8 @@ void swiglu_row(const float* gate, const float* up, float* h, std::size_t count)
 }
 
 void exp_row(const float* x, float* y, std::size_t count) {
-  for_lanes(count, [&](auto d, std::size_t i)
-                       HWY_ATTR { hn::StoreU(exp_nonpositive(d, hn::LoadU(d, x + i)), d, y + i); });
+  for_lanes(count,
+            [&](auto d, std::size_t i) HWY_ATTR { hn::StoreU(exp_nonpositive(d, hn::LoadU(d, x + i)), d, y + i); });
 }
 void sigmoid_row(const float* x, float* y, std::size_t count) {
   for_lanes(count, [&](auto d, std::size_t i) HWY_ATTR { hn::StoreU(sigmoid(d, hn::LoadU(d, x + i)), d, y + i); });

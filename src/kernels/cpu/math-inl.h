@@ -141,17 +141,21 @@ HWY_INLINE void store_half(D d, hn::Vec<D> value, std::uint16_t* bits) {
   auto half = hn::IfThenElse(hn::Lt(magnitude, hn::Set(di, 0x38800000)), subnormal, normal);
   half = hn::IfThenElse(hn::Gt(magnitude, hn::Set(di, 0x477FEFFF)), hn::Set(di, 0x7C00), half);
   half = hn::IfThenElse(hn::Gt(magnitude, hn::Set(di, 0x7F800000)), hn::Set(di, 0x7E00), half);
-  const auto sign = hn::And(hn::BitCast(di, hn::ShiftRight<16>(hn::BitCast(hn::RebindToUnsigned<D>(), value))),
-                            hn::Set(di, 0x8000));
+  const auto sign =
+      hn::And(hn::BitCast(di, hn::ShiftRight<16>(hn::BitCast(hn::RebindToUnsigned<D>(), value))), hn::Set(di, 0x8000));
   hn::StoreU(hn::DemoteTo(du16, hn::Or(half, sign)), du16, bits);
 #endif
 }
 
 // The same word for either kind of element: what a cache holds, as float32.
 template <class D>
-HWY_INLINE hn::Vec<D> load_as_float(D d, const float* p) { return hn::LoadU(d, p); }
+HWY_INLINE hn::Vec<D> load_as_float(D d, const float* p) {
+  return hn::LoadU(d, p);
+}
 template <class D>
-HWY_INLINE hn::Vec<D> load_as_float(D d, const std::uint16_t* p) { return load_half(d, p); }
+HWY_INLINE hn::Vec<D> load_as_float(D d, const std::uint16_t* p) {
+  return load_half(d, p);
+}
 
 }  // namespace HWY_NAMESPACE
 }  // namespace axon
