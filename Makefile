@@ -1,20 +1,21 @@
 # Every target sets up what it needs: a fresh Debian 12 needs only make and git.
 #   make demo    build, then a bedtime story inside 64 MiB
-#   make test    build, then every test (release, and the fuzz targets and unit tests under ASan+UBSan)
+#   make test    build, then every test; what reads input also under ASan+UBSan, with bounded runs of the fuzz targets
 #   make build   set-up and the release build alone
-#   make tsan    the unit tests under ThreadSanitizer
+#   make asan    every unit test under ASan+UBSan (slow to build)
+#   make tsan    every unit test under ThreadSanitizer (slow to build)
 #   make bench   the kernel benchmarks
 #   make install PREFIX=/usr/local
 PREFIX ?= /usr/local
 PROGRAM := build/release/bit-axon
 
-.PHONY: build demo test release-test asan-test tsan bench install format clean setup
+.PHONY: build demo test release-test fuzz-test asan tsan bench install format clean setup
 
 setup:
 	@scripts/setup
 
 build: setup
-	@cmake --preset release $(QUIET)
+	@cmake --preset release
 	@cmake --build --preset release --target bit-axon
 
 demo: build
@@ -22,9 +23,16 @@ demo: build
 	$(PROGRAM) run --memory-budget 64MiB --seed 12 "Write a bedtime story about a small dragon who is afraid of the dark."
 
 # The last lines are ctest's for the release build.
-test: asan-test release-test
+test:
+	@$(MAKE) --no-print-directory fuzz-test
+	@$(MAKE) --no-print-directory release-test
 
-asan-test: setup
+fuzz-test: setup
+	@cmake --preset asan
+	@cmake --build --preset asan --target reads-input
+	@ctest --preset asan -L reads-input
+
+asan: setup
 	@cmake --preset asan
 	@cmake --build --preset asan
 	@ctest --preset asan
