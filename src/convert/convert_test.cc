@@ -7,7 +7,7 @@
 #include <cstring>
 #include <iterator>
 
-#include "model/tiny_model.h"
+#include "model/tiny_model_for_test.h"
 
 namespace axon {
 namespace {

@@ -6,7 +6,7 @@
 
 #include <set>
 
-#include "generate/tiny_engine.h"
+#include "generate/tiny_engine_for_test.h"
 
 namespace axon {
 namespace {

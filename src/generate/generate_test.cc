@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <set>
 
-#include "generate/tiny_engine.h"
+#include "generate/tiny_engine_for_test.h"
 #include "memory/no_allocation.h"
 
 namespace axon {

@@ -102,8 +102,8 @@ class ConfigReader : public JsonHandler {
   }
   Status real(double v) override {
     if (depth_ == 1 && field_ != nullptr && field_->real != nullptr) {
-      if (!(v >= 0.0 && v <= 1.0)) {
-        return make_error(ErrorCode::kInvalidArgument, "{} must be from 0 to 1, but is {}", field_->key, v);
+      if (!(v > 0.0 && v <= 1.0)) {
+        return make_error(ErrorCode::kInvalidArgument, "{} must be above 0 and at most 1, but is {}", field_->key, v);
       }
       config.*field_->real = v;
       return Ok{};

@@ -117,8 +117,9 @@ TEST(Config, RefusesNumbersOutOfRange) {
                  "vocab_size must be from 1 to 16777216, but is 18446744073709551615");
   expect_refused(json_with({{"vocab_size", "18446744073709551616"}}),
                  "vocab_size must be a whole number, but is a fraction");
-  expect_refused(json_with({{"rms_norm_eps", "-1e-6"}}), "rms_norm_eps must be from 0 to 1, but is -1e-06");
-  expect_refused(json_with({{"rms_norm_eps", "2"}}), "rms_norm_eps must be from 0 to 1, but is 2");
+  expect_refused(json_with({{"rms_norm_eps", "-1e-6"}}), "rms_norm_eps must be above 0 and at most 1, but is -1e-06");
+  expect_refused(json_with({{"rms_norm_eps", "0"}}), "rms_norm_eps must be above 0 and at most 1, but is 0");
+  expect_refused(json_with({{"rms_norm_eps", "2"}}), "rms_norm_eps must be above 0 and at most 1, but is 2");
   for (const char* key : {"vocab_size", "hidden_dim", "num_layers", "num_heads", "d_source_model", "ssm_d_state",
                           "ssm_d_conv", "ssm_expand", "ssm_scan_step", "swa_window_size", "moe_num_experts",
                           "moe_top_k", "moe_intermediate_dim", "max_seq_len"}) {

@@ -4,7 +4,7 @@
 #include <rapidcheck.h>
 
 #include "kernels/cpu/level.h"
-#include "model/tiny_model.h"
+#include "model/tiny_model_for_test.h"
 
 namespace axon {
 namespace {

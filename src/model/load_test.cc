@@ -5,7 +5,7 @@
 #include <functional>
 #include <limits>
 
-#include "model/tiny_model.h"
+#include "model/tiny_model_for_test.h"
 
 namespace axon {
 namespace {

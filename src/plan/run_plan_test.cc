@@ -4,7 +4,7 @@
 
 #include <sstream>
 
-#include "generate/tiny_engine.h"
+#include "generate/tiny_engine_for_test.h"
 
 namespace axon {
 namespace {

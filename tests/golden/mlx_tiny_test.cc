@@ -1,8 +1,7 @@
 // Against the original running on MLX: every recorded logit that the original computes rightly, in exact arithmetic,
-// within 1e-5 of the largest logit.
+// within 1e-5 of the largest logit. (Its quantiser's words are compared in src/quant/affine_test.cc.)
 
 #include "golden.h"
-#include "quant/affine.h"
 
 namespace axon {
 namespace {
@@ -99,37 +98,6 @@ TEST(MlxTiny, DecodeTrimsToTheWindow) {
     }
   }
   EXPECT_LE(difference, 1e-5f * golden::largest(keys));
-}
-
-// The original quantiser's words, scales and biases, bit for bit.
-TEST(MlxTiny, QuantiserBitForBit) {
-  const Recorded golden("mlx-tiny/quantize.safetensors");
-  std::size_t compared = 0;
-  for (const auto& [name, dtype] : {std::pair{"f32", DType::kF32}, {"f16", DType::kF16}, {"bf16", DType::kBF16}}) {
-    const auto w = golden.floats(std::string("w.") + name);
-    for (const int bits : affine::kBits) {
-      for (const int group : affine::kGroupSizes) {
-        const std::string key = fmt::format("{}.b{}.g{}.", name, bits, group);
-        const std::size_t cols = 256, groups = cols / static_cast<std::size_t>(group);
-        std::vector<std::byte> codes, scales, biases;
-        for (std::size_t r = 0; r < 8; ++r) {
-          std::vector<std::byte> c(cols * static_cast<std::size_t>(bits) / 8), s(groups * size_of(dtype)), b(s.size());
-          affine::encode_row(std::span(w).subspan(r * cols, cols), bits, group, dtype, c.data(), s.data(), b.data());
-          codes.insert(codes.end(), c.begin(), c.end());
-          scales.insert(scales.end(), s.begin(), s.end());
-          biases.insert(biases.end(), b.begin(), b.end());
-        }
-        const auto same = [](std::span<const std::byte> a, std::span<const std::byte> b) {
-          return std::ranges::equal(a, b);
-        };
-        EXPECT_TRUE(same(codes, golden.tensor(key + "packed").bytes)) << key;
-        EXPECT_TRUE(same(scales, golden.tensor(key + "scales").bytes)) << key;
-        EXPECT_TRUE(same(biases, golden.tensor(key + "biases").bytes)) << key;
-        compared += 3;
-      }
-    }
-  }
-  EXPECT_EQ(compared, 3u * 6u * 3u * 3u);
 }
 
 }  // namespace

@@ -1,7 +1,5 @@
 // Against the float32 oracles of the trained nano model, in exact arithmetic, from its float weights.
 
-#include <fstream>
-
 #include "generate/score.h"
 #include "golden.h"
 
@@ -59,6 +57,19 @@ TEST(Nano, GreedyTokensWhereTheMarginIsClear) {
     }
     EXPECT_GE(compared, 90u);
   }
+}
+
+// 1.4 MB as one string: the count that the recorded perplexity was computed over.
+TEST(Nano, TokensOfTheHeldOutStream) {
+  const MappedFile json = golden::ok(MappedFile::open(kModel + "/tokenizer.json"));
+  const MappedFile stream = golden::ok(MappedFile::open(std::string(AXON_SHARED_DIR) + "/data/heldout-stream.txt"));
+  Ledger ledger(64_MiB);
+  const Tokenizer tokenizer =
+      golden::ok(Tokenizer::load(json.text(), golden::ok(Tokenizer::measure(json.text(), "tokenizer.json")), ledger));
+  std::vector<TokenId> ids;
+  golden::ok(tokenizer.encode(stream.text(), ids));
+  EXPECT_EQ(ids.size(), 339308u);
+  EXPECT_EQ(tokenizer.decode(ids, /*skip_special=*/false), stream.text());
 }
 
 }  // namespace

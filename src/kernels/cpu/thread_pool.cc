@@ -1,8 +1,10 @@
 #include "kernels/cpu/thread_pool.h"
 
 #include <chrono>
+#include <optional>
 
 #include "base/error.h"
+#include "memory/no_allocation.h"
 
 namespace axon::cpu {
 namespace {
@@ -48,6 +50,7 @@ void ThreadPool::run_raw(Raw f, void* context) {
   if (workers_.empty()) return f(context, 0);
   f_ = f;
   context_ = context;
+  sealed_ = NoAllocation::active();
   running_.store(static_cast<unsigned>(workers_.size()), std::memory_order_relaxed);
   epoch_.fetch_add(1, std::memory_order_release);
   epoch_.notify_all();
@@ -64,7 +67,11 @@ void ThreadPool::work(std::size_t thread) {
     wait_while(epoch_, seen);
     seen = epoch_.load(std::memory_order_acquire);
     if (stop_.load(std::memory_order_relaxed)) return;
-    f_(context_, thread);
+    {
+      std::optional<NoAllocation> sealed;  // what the caller may not do, its workers may not
+      if (sealed_) sealed.emplace();
+      f_(context_, thread);
+    }
     if (running_.fetch_sub(1, std::memory_order_release) == 1) running_.notify_one();
   }
 }

@@ -69,6 +69,7 @@ class ThreadPool {
   std::vector<std::thread> workers_;
   Raw f_ = nullptr;
   void* context_ = nullptr;
+  bool sealed_ = false;  // the caller is inside a NoAllocation
   alignas(64) std::atomic<unsigned> epoch_{0};
   alignas(64) std::atomic<unsigned> running_{0};
   alignas(64) std::atomic<std::size_t> next_{0};

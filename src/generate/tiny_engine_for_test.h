@@ -5,7 +5,7 @@
 #include <string>
 
 #include "generate/engine.h"
-#include "model/tiny_model.h"
+#include "model/tiny_model_for_test.h"
 #include "tokenizer/tokenizer_file_for_test.h"
 
 namespace axon::testing_model {
