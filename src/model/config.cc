@@ -102,7 +102,7 @@ class ConfigReader : public JsonHandler {
   }
   Status real(double v) override {
     if (depth_ == 1 && field_ != nullptr && field_->real != nullptr) {
-      if (!(v > 0.0 && v <= 1.0)) {
+      if (!(static_cast<float>(v) > 0.0f && v <= 1.0)) {  // it is used in float32
         return make_error(ErrorCode::kInvalidArgument, "{} must be above 0 and at most 1, but is {}", field_->key, v);
       }
       config.*field_->real = v;
