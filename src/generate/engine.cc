@@ -53,7 +53,7 @@ Result<EnginePlan> Engine::plan(const ModelFiles& files, const TokenizerShape* t
   add(plan.lines, account::kLogits, sampler_bytes(files.config));
   if (plan.weights.conversion > 0_B) add(plan.lines, account::kConversion, plan.weights.conversion);
   if (tokenizer != nullptr) add(plan.lines, account::kTokenizer, tokenizer->bytes());
-  add(plan.lines, account::kText, options.text);
+  add(plan.lines, account::kText, options.text + (tokenizer != nullptr ? kEncodeBytes : Bytes{}));
   add(plan.lines, account::kProcess, kProcessBytes);
   return plan;
 }
@@ -73,12 +73,16 @@ Result<std::unique_ptr<Engine>> Engine::create(ModelFiles files, const Tokenizer
   std::unique_ptr<Engine> engine(new Engine(limit));
   Ledger& ledger = engine->ledger_;
   engine->process_ = AXON_TRY(ledger.reserve(account::kProcess, kProcessBytes));
-  engine->text_ = AXON_TRY(ledger.reserve(account::kText, options.text));
+  engine->text_ =
+      AXON_TRY(ledger.reserve(account::kText, options.text + (tokenizer != nullptr ? kEncodeBytes : Bytes{})));
   const Config config = files.config;
   const std::size_t tokens = std::min(options.session.prefill_chunk, options.session.context);
   engine->device_ = AXON_TRY(
       cpu::CpuDevice::create(ledger, device_limits(config, tokens), options.threads, options.session.arithmetic));
-  if (tokenizer != nullptr) engine->tokenizer_.emplace(AXON_TRY(Tokenizer::load(tokenizer_json, *tokenizer, ledger)));
+  if (tokenizer != nullptr) {
+    engine->tokenizer_.emplace(AXON_TRY(Tokenizer::load(tokenizer_json, *tokenizer, ledger)));
+    engine->tokenizer_->limit_pieces(kPieceBytesMax);
+  }
   engine->model_.emplace(
       AXON_TRY(Model::load(config, std::move(files.tensors), plan.weights, ledger, engine->device_->pool(), progress)));
   engine->session_.emplace(AXON_TRY(Session::create(*engine->model_, *engine->device_, ledger, options.session)));

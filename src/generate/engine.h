@@ -18,6 +18,10 @@ namespace axon {
 // resident set of a run less its accounts (docs/memory.md), rounded up; the rest of the contract is exact.
 inline constexpr Bytes kProcessBytes = 12_MiB;
 
+// The longest stretch of text without a place to split it, and what encoding it takes for a moment: 60 bytes a byte.
+inline constexpr std::size_t kPieceBytesMax = 32 << 10;
+inline constexpr Bytes kEncodeBytes = 2_MiB;
+
 struct EngineOptions {
   WeightFormat weights;
   SessionOptions session;

@@ -81,8 +81,13 @@ Status fill(std::string_view text, std::string_view what, bool merges_first, Tok
 class Encoder {
  public:
   Encoder(const TokenTables& tables, std::span<const Regex> splits, bool nfc, bool ignore_merges,
-          std::vector<TokenId>& out)
-      : tables_(tables), splits_(splits), nfc_(nfc), ignore_merges_(ignore_merges), out_(out) {}
+          std::size_t piece_bytes_max, std::vector<TokenId>& out)
+      : tables_(tables),
+        splits_(splits),
+        nfc_(nfc),
+        ignore_merges_(ignore_merges),
+        piece_bytes_max_(piece_bytes_max),
+        out_(out) {}
 
   // Cuts out the added tokens: leftmost first, of those the longest.
   Status text(std::string_view text) {
@@ -110,7 +115,7 @@ class Encoder {
  private:
   // Every match is a piece, and so is what lies between two matches.
   Status split(std::size_t level, std::string_view text) {
-    if (level == splits_.size()) return piece(text), Ok{};
+    if (level == splits_.size()) return piece(text);
     for (std::size_t at = 0; at < text.size();) {
       const Regex::Match match = AXON_TRY(splits_[level].search(text, at, scratch_));
       if (match.begin > at) AXON_TRY(split(level + 1, text.substr(at, match.begin - at)));
@@ -120,18 +125,26 @@ class Encoder {
     return Ok{};
   }
 
-  void piece(std::string_view bytes) {
+  Status piece(std::string_view bytes) {
+    if (bytes.size() > piece_bytes_max_) {
+      return make_error(ErrorCode::kInvalidArgument,
+                        "the text has a stretch of {} bytes without a place to split it; at most {} can be encoded in "
+                        "the memory that is planned for it",
+                        bytes.size(), piece_bytes_max_);
+    }
     if (ignore_merges_) {
       const auto id = tables_.find(bytes);
-      if (id && !tables_.is_added(*id)) return out_.push_back(*id);
+      if (id && !tables_.is_added(*id)) return out_.push_back(*id), Ok{};
     }
     bpe_encode(tables_, bytes, bpe_, out_);
+    return Ok{};
   }
 
   const TokenTables& tables_;
   std::span<const Regex> splits_;
   bool nfc_;
   bool ignore_merges_;
+  std::size_t piece_bytes_max_;
   std::vector<TokenId>& out_;
   RegexScratch scratch_;
   BpeScratch bpe_;
@@ -196,7 +209,7 @@ Status Tokenizer::encode(std::string_view text, std::vector<TokenId>& out, Added
     return make_error(ErrorCode::kInvalidArgument, "the text is not valid UTF-8 at byte {}", *at);
   }
   const std::size_t before = out.size();
-  Encoder encoder(tables_, splits_, nfc_, ignore_merges_, out);
+  Encoder encoder(tables_, splits_, nfc_, ignore_merges_, piece_bytes_max_, out);
   Status status = added == AddedTokens::kRecognised ? encoder.text(text) : encoder.segment(text);
   if (!status.ok()) out.resize(before);
   return status;

@@ -51,6 +51,9 @@ class Tokenizer {
   // byte; after an error `out` is as it was. Memory: about 60 bytes for each byte of the longest piece.
   Status encode(std::string_view text, std::vector<TokenId>& out, AddedTokens added = AddedTokens::kRecognised) const;
 
+  // From here on encode() refuses (kInvalidArgument) a text with a longer piece, so that its memory has a bound.
+  void limit_pieces(std::size_t bytes_max) { piece_bytes_max_ = bytes_max; }
+
   // The text of the tokens, bytes that are not UTF-8 as U+FFFD. Ids that are no token have no text.
   std::string decode(std::span<const TokenId> ids, bool skip_special = true) const;
   // The bytes that a token stands for: possibly part of a character. Empty for an id that is none.
@@ -76,6 +79,7 @@ class Tokenizer {
   bool nfc_ = false;
   bool ignore_merges_ = false;
   std::size_t longest_token_ = 0;
+  std::size_t piece_bytes_max_ = static_cast<std::size_t>(-1);
 };
 
 }  // namespace axon

@@ -109,6 +109,19 @@ TEST(Tokenizer, KnowsItsSpecialTokens) {
   EXPECT_EQ(nano().decode(std::vector<TokenId>{1, 558, 2, 8192, 4000000000u}), nano().token_bytes(558));
 }
 
+TEST(Tokenizer, RefusesPiecesBeyondItsLimit) {
+  Loaded loaded = load_text(read_file(kSource + "models/bit-axon-nano/tokenizer.json"));
+  loaded.tokenizer->limit_pieces(100);
+  std::vector<TokenId> ids = {7};
+  EXPECT_TRUE(loaded->encode(std::string(100, 'a') + "\n" + std::string(100, 'b'), ids).ok());
+  ids = {7};
+  const Status status = loaded->encode("good words, then " + std::string(101, 'a'), ids);
+  ASSERT_FALSE(status.ok());
+  EXPECT_EQ(status.error().code, ErrorCode::kInvalidArgument);
+  EXPECT_NE(status.error().message.find("a stretch of 102 bytes"), std::string::npos) << status.error().message;
+  EXPECT_EQ(ids, std::vector<TokenId>{7});
+}
+
 TEST(Tokenizer, EndsWithWhatThereIs) {
   TokenizerFile file;
   EXPECT_FALSE(load_file(file)->eos_id());
