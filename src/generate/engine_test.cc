@@ -95,7 +95,7 @@ TEST(Engine, MemoryGrowsOnlyWithWhatItShould) {
   EXPECT_EQ(context(account::kWorkspace, 60000), context(account::kWorkspace, 32));
   EXPECT_EQ(context(account::kSsmState, 60000), Bytes{4 * 4 * 128 * 4});
   EXPECT_EQ(context(account::kConvState, 60000), Bytes{4 * 3 * 128 * 4});
-  EXPECT_EQ(line(account::kText, [](EngineOptions&) {}), 1_KiB);
+  EXPECT_EQ(line(account::kText, [](EngineOptions&) {}), 1_KiB + kEncodeBytes);
   EXPECT_EQ(line(account::kProcess, [](EngineOptions&) {}), kProcessBytes);
   EXPECT_EQ(line(account::kTokenizer, [](EngineOptions&) {}), folder.shape().bytes());
   EXPECT_EQ(line(account::kConversion, [](EngineOptions&) {}), 0_B);
