@@ -20,13 +20,6 @@ Status copy_file(const std::string& from, const std::string& to) {
   return out.finish();
 }
 
-Weight stored_weight(const OutputTensor& t, const StoredTensor& s) {
-  Weight w{.data = s.parts[0].data(), .rows = t.rows(), .cols = t.cols(), .dtype = s.dtype, .affine = s.affine};
-  w.affine.scales = s.parts[1].data();
-  w.affine.biases = s.parts[2].data();
-  return w;
-}
-
 // The original saves a tied head a second time under its own name.
 bool repeats_embedding(const Config& config, const TensorSpec& spec, const StoredTensor& head,
                        const StoredTensor& embedding) {
@@ -56,13 +49,11 @@ class StoredRows : public RowSource {
  public:
   explicit StoredRows(const ConvertPlan& plan) : plan_(plan) {}
   void read(const OutputTensor& t, std::uint64_t r, std::span<float> row) const override {
-    affine::decode_row(stored_weight(t, of(t)), r, 0, row);
+    affine::decode_row(of(t).weight(t.rows(), t.cols()), r, 0, row);
   }
   std::array<const std::byte*, 3> as_written(const OutputTensor& t, std::uint64_t r) const override {
     const StoredTensor& stored = of(t);
-    const Affine &a = stored.affine, &b = t.affine;
-    if (stored.dtype != t.dtype || a.bits != b.bits || a.group_size != b.group_size) return {};
-    if (a.bits != 0 && a.scale_dtype != b.scale_dtype) return {};
+    if (!stored.has_form(t.dtype, t.affine)) return {};
     std::array<const std::byte*, 3> row{};
     for (std::size_t p = 0; p < 3; ++p) {
       if (!stored.parts[p].empty()) row[p] = stored.parts[p].data() + stored.parts[p].size() / t.rows() * r;

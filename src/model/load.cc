@@ -30,11 +30,7 @@ Home carve_home(const WeightsPlan::Item& item, Carver& carver) {
   return home;
 }
 
-bool same_form(const WeightsPlan::Item& item) {
-  return item.dtype == item.stored.dtype && item.affine.bits == item.stored.affine.bits &&
-         item.affine.group_size == item.stored.affine.group_size &&
-         (item.affine.bits == 0 || item.affine.scale_dtype == item.stored.affine.scale_dtype);
-}
+bool same_form(const WeightsPlan::Item& item) { return item.stored.has_form(item.dtype, item.affine); }
 
 // Rows of float32 that conversion needs: one of the longest row for each thread.
 std::span<float> carve_rows(const WeightsPlan& plan, std::size_t threads, Carver& carver) {
@@ -55,18 +51,6 @@ Weight weight_at(const WeightsPlan::Item& item, const Home& home) {
            .affine = item.affine};
   w.affine.scales = home.parts[1].data();
   w.affine.biases = home.parts[2].data();
-  return w;
-}
-
-// The stored matrix for reading by row, whatever its alignment.
-Weight stored_weight(const WeightsPlan::Item& item) {
-  Weight w{.data = item.stored.parts[0].data(),
-           .rows = item.spec.rows(),
-           .cols = item.spec.cols(),
-           .dtype = item.stored.dtype,
-           .affine = item.stored.affine};
-  w.affine.scales = item.stored.parts[1].data();
-  w.affine.biases = item.stored.parts[2].data();
   return w;
 }
 
@@ -119,7 +103,8 @@ Result<WeightsPlan> plan_weights(const Config& config, const Safetensors& file, 
   WeightsPlan plan;
   std::set<std::string, std::less<>> used;
   for (const TensorSpec& spec : tensor_list(config)) {
-    WeightsPlan::Item item;  // not a braced list with AXON_TRY in it: its return would leave the members before it behind
+    WeightsPlan::Item
+        item;  // not a braced list with AXON_TRY in it: its return would leave the members before it behind
     item.spec = spec;
     item.stored = AXON_TRY(find_stored(spec, file, used));
     item.dtype = item.stored.dtype;
@@ -187,7 +172,7 @@ Result<Model> Model::load(const Config& config, Safetensors file, const WeightsP
       return;
     }
     if (item.in_place) {
-      *std::get<Weight*>(slot) = item.stored.weight(spec);
+      *std::get<Weight*>(slot) = item.stored.weight(spec.rows(), spec.cols());
       return;
     }
     std::size_t z = 0;
@@ -201,7 +186,7 @@ Result<Model> Model::load(const Config& config, Safetensors file, const WeightsP
             std::memcpy(home.parts[p].data(), item.stored.parts[p].data(), home.parts[p].size());
         }
       } else {
-        convert(stored_weight(item), item.stored, to, rows, pool);
+        convert(item.stored.weight(spec.rows(), spec.cols()), item.stored, to, rows, pool);
       }
       *std::get<Weight*>(slot) = to;
     } else {

@@ -116,14 +116,16 @@ Status check_part_finite(const std::string& name, DType dtype, std::span<const s
 
 }  // namespace
 
-Weight StoredTensor::weight(const TensorSpec& spec) const {
-  AXON_CHECK(aligned);
-  Weight w{.data = parts[0].data(), .rows = spec.rows(), .cols = spec.cols(), .dtype = dtype, .affine = affine};
-  if (w.quantised()) {
-    w.affine.scales = parts[1].data();
-    w.affine.biases = parts[2].data();
-  }
+Weight StoredTensor::weight(std::uint64_t rows, std::uint64_t cols) const {
+  Weight w{.data = parts[0].data(), .rows = rows, .cols = cols, .dtype = dtype, .affine = affine};
+  w.affine.scales = parts[1].data();
+  w.affine.biases = parts[2].data();
   return w;
+}
+
+bool StoredTensor::has_form(DType other, const Affine& form) const {
+  return dtype == other && affine.bits == form.bits && affine.group_size == form.group_size &&
+         (affine.bits == 0 || affine.scale_dtype == form.scale_dtype);
 }
 
 Result<StoredTensor> find_stored(const TensorSpec& spec, const Safetensors& file,

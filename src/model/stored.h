@@ -12,12 +12,14 @@ namespace axon {
 // A tensor of the list as the file holds it. Views into the mapping, at any alignment.
 struct StoredTensor {
   DType dtype = DType::kF32;                          // of the values; kU32 when quantised
-  Affine affine{};                                    // bits != 0: quantised; its pointers are set when aligned
+  Affine affine{};                                    // bits != 0: quantised; its pointers stay null
   std::array<std::span<const std::byte>, 3> parts{};  // values or codes, scales, biases
   const MappedFile* file = nullptr;
   bool aligned = false;  // every part can be read in place
-  // The matrix as a Weight over the mapping (only when aligned).
-  Weight weight(const TensorSpec& spec) const;
+  // The matrix as a Weight over the mapping. Kernels may read it only when `aligned`; affine::decode_row always may.
+  Weight weight(std::uint64_t rows, std::uint64_t cols) const;
+  // Whether it is stored in this very form.
+  bool has_form(DType other, const Affine& form) const;
 };
 
 // The tensor of `spec`; kCorrupt names it, what was expected and what came. An absent optional tensor has no parts.
