@@ -54,8 +54,15 @@ std::string to_string(const Shape& shape);  // "[2560, 64]"
 struct TensorView {
   DType dtype = DType::kF32;
   Shape shape;
-  std::span<const std::byte> bytes;  // inside the mapping, at any alignment; exactly elements * size_of(dtype)
+  std::span<const std::byte> bytes;  // inside the mapping, at any alignment; exactly packed_bytes(dtype, elements)
   const MappedFile* file = nullptr;
+};
+
+// What a tensor to be written is called and looks like; its bytes follow in the same order.
+struct TensorHeader {
+  std::string name;
+  DType dtype = DType::kF32;
+  Shape shape;
 };
 
 // The tensors of one file, or of all shards of a model. Movable; views stay valid as long as it lives. Opening reads
@@ -75,6 +82,10 @@ class Safetensors {
   // messages.
   static Result<Safetensors> parse(std::span<const std::byte> bytes, std::string_view what);
 
+  // A file that nobody has written: the header that SafetensorsWriter would write, parsed by the same code. Takes
+  // address space of the file's size but no memory; the data reads as zeros. For planning what a file will take.
+  static Result<Safetensors> unwritten(const std::vector<TensorHeader>& tensors, std::string_view what);
+
   // Null when there is no such tensor.
   const TensorView* find(std::string_view name) const;
   const Tensors& tensors() const { return tensors_; }
@@ -89,13 +100,6 @@ class Safetensors {
   Metadata metadata_;
   std::vector<std::string> paths_;
   std::vector<std::unique_ptr<MappedFile>> files_;
-};
-
-// What a tensor to be written is called and looks like; its bytes follow in the same order.
-struct TensorHeader {
-  std::string name;
-  DType dtype = DType::kF32;
-  Shape shape;
 };
 
 // Writes tensors in the order in which they were announced, in pieces of any size. Data starts 64-byte aligned and so

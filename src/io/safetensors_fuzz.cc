@@ -15,7 +15,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (!result.ok()) return 0;
   std::uint64_t total = 0;
   for (const auto& [name, view] : result.value().tensors()) {
-    AXON_CHECK(view.bytes.size() == view.shape.elements() * axon::size_of(view.dtype));
+    AXON_CHECK(axon::packed_bytes(view.dtype, view.shape.elements()) == view.bytes.size());
     total += view.bytes.size();
     if (view.bytes.empty()) continue;
     touch(view.bytes.front());

@@ -186,7 +186,12 @@ Status HeaderHandler::finish_tensor() {
   }
   auto shape = Shape::create({dims_.data(), rank_});
   if (!shape.ok()) return tensor_error(ErrorCode::kCorrupt, "{}", shape.error().message);
-  const auto size = checked_mul(shape.value().elements(), size_of(dtype_));
+  const std::uint64_t elements = shape.value().elements();
+  if (elements % 8 * bits_of(dtype_) % 8 != 0) {
+    return tensor_error(ErrorCode::kCorrupt, "{} {} does not fill whole bytes", name_of(dtype_),
+                        to_string(shape.value()));
+  }
+  const auto size = packed_bytes(dtype_, elements);
   const auto [begin, end] = offsets_;
   if (begin > end || end > data_.size()) {
     return tensor_error(ErrorCode::kCorrupt, "data_offsets [{}, {}] do not lie in the file's {} bytes of data", begin,

@@ -176,8 +176,24 @@ TEST(SafetensorsParse, RefusesNumbersThatAreNotPlain) {
   expect_refused({one("\"U8\"", "[+1]", "[0,1]"), 1, bad, "not valid JSON"});
 }
 
+TEST(SafetensorsParse, HoldsWhatWeOnlyPlanFrom) {
+  const std::vector<std::pair<std::string, std::size_t>> sizes = {
+      {"F8_E4M3", 24}, {"F8_E5M2", 24}, {"F8_E8M0", 24}, {"F8_E4M3FNUZ", 24}, {"F8_E5M2FNUZ", 24}, {"F6_E2M3", 18},
+      {"F6_E3M2", 18}, {"F4", 12},      {"C64", 192},    {"BOOL", 24},        {"F64", 192},        {"I64", 192}};
+  for (const auto& [dtype, size] : sizes) {
+    const std::string file = make_file(one(fmt::format("\"{}\"", dtype), "[2,12]", fmt::format("[0,{}]", size)), size);
+    const auto result = Safetensors::parse(bytes_of(file), "f");
+    EXPECT_TRUE(result.ok()) << result.error().message;
+  }
+  const ErrorCode bad = ErrorCode::kCorrupt;
+  expect_refused({one("\"F4\"", "[3]", "[0,1]"), 1, bad, "tensor \"x\": F4 [3] does not fill whole bytes"});
+  expect_refused({one("\"F4\"", "[3]", "[0,2]"), 2, bad, "does not fill whole bytes"});
+  expect_refused({one("\"F6_E2M3\"", "[2]", "[0,2]"), 2, bad, "does not fill whole bytes"});
+  expect_refused({one("\"F4\"", "[4]", "[0,4]"), 4, bad, "hold 4 bytes, but F4 [4] needs 2"});
+}
+
 TEST(SafetensorsParse, RefusesDtypesAndShapesBeyondUs) {
-  for (const std::string_view dtype : {"F8_E4M3", "F8_E5M2", "F4", "C64", "f32", ""}) {
+  for (const std::string_view dtype : {"F8_E4M4", "F3", "C128", "f32", ""}) {
     expect_refused({one(fmt::format("\"{}\"", dtype), "[1]", "[0,1]"), 1, ErrorCode::kUnsupported,
                     fmt::format("tensor \"x\": dtype \"{}\" is not supported", dtype)});
   }
@@ -285,7 +301,7 @@ TEST(SafetensorsParse, FlippedHeadersNeverReachOutsideTheFile) {
     for (const auto& [name, view] : result.value().tensors()) {
       ASSERT_GE(view.bytes.data(), whole.data());
       ASSERT_LE(view.bytes.data() + view.bytes.size(), whole.data() + whole.size());
-      ASSERT_EQ(view.bytes.size(), view.shape.elements() * size_of(view.dtype));
+      ASSERT_EQ(packed_bytes(view.dtype, view.shape.elements()), view.bytes.size());
     }
   }
   EXPECT_GT(accepted, 100u);  // names and metadata may change: some files stay valid

@@ -48,7 +48,7 @@ Result<std::string> metadata_entry(const std::map<std::string, std::string>& met
 
 // One tensor's entry; moves `offset` from its begin to its end.
 Result<std::string> tensor_entry(const TensorHeader& tensor, std::uint64_t& offset) {
-  const auto size = checked_mul(tensor.shape.elements(), size_of(tensor.dtype));
+  const auto size = packed_bytes(tensor.dtype, tensor.shape.elements());
   const auto end = size ? checked_add(offset, *size) : std::nullopt;
   if (!end) {
     return make_error(ErrorCode::kInvalidArgument, "tensor {}: {} {} does not fit a file", quoted(tensor.name),
@@ -97,6 +97,18 @@ Result<std::string> make_header(std::span<const TensorHeader> tensors,
 
 }  // namespace
 
+Result<Safetensors> Safetensors::unwritten(const std::vector<TensorHeader>& tensors, std::string_view what) {
+  std::uint64_t data_size = 0;
+  const std::string header = AXON_TRY(make_header(tensors, {}, data_size));
+  const auto size = checked_add(header.size(), data_size);
+  if (!size) return make_error(ErrorCode::kInvalidArgument, "{}: the tensors do not fit a file", what);
+  auto file = std::make_unique<MappedFile>(AXON_TRY(MappedFile::unwritten(std::string(what), header, *size)));
+  Safetensors out = AXON_TRY(parse(file->bytes(), what));
+  for (auto& [name, tensor] : out.tensors_) tensor.file = file.get();
+  out.files_.push_back(std::move(file));
+  return out;
+}
+
 Result<SafetensorsWriter> SafetensorsWriter::create(const std::string& path, const std::vector<TensorHeader>& tensors,
                                                     const std::map<std::string, std::string>& metadata) {
   std::uint64_t data_size = 0;
@@ -107,7 +119,7 @@ Result<SafetensorsWriter> SafetensorsWriter::create(const std::string& path, con
   AXON_TRY(writer.file_.write(std::string_view(header.value())));
   writer.begins_.push_back(header.value().size());
   for (const TensorHeader& tensor : tensors) {
-    writer.begins_.push_back(writer.begins_.back() + tensor.shape.elements() * size_of(tensor.dtype));
+    writer.begins_.push_back(writer.begins_.back() + *packed_bytes(tensor.dtype, tensor.shape.elements()));
   }
   return writer;
 }

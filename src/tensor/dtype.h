@@ -10,25 +10,71 @@
 
 namespace axon {
 
-enum class DType : std::uint8_t { kF32, kF16, kBF16, kU8, kI8, kU16, kI16, kU32, kI32, kU64, kI64, kF64, kBool };
+// All that safetensors files hold. We compute with kF32, kF16, kBF16 and packed kU32 codes; the rest can be planned
+// from.
+enum class DType : std::uint8_t {
+  kF32,
+  kF16,
+  kBF16,
+  kU8,
+  kI8,
+  kU16,
+  kI16,
+  kU32,
+  kI32,
+  kU64,
+  kI64,
+  kF64,
+  kBool,
+  kF8E4M3,
+  kF8E5M2,
+  kF8E8M0,
+  kF8E4M3Fnuz,
+  kF8E5M2Fnuz,
+  kF6E2M3,
+  kF6E3M2,
+  kF4,
+  kC64
+};
 
-constexpr std::size_t size_of(DType t) {
+// Of one element. F4 and F6 are packed without gaps: a tensor of them must fill whole bytes.
+constexpr std::size_t bits_of(DType t) {
   switch (t) {
+    case DType::kF4: return 4;
+    case DType::kF6E2M3:
+    case DType::kF6E3M2: return 6;
     case DType::kU8:
     case DType::kI8:
-    case DType::kBool: return 1;
+    case DType::kBool:
+    case DType::kF8E4M3:
+    case DType::kF8E5M2:
+    case DType::kF8E8M0:
+    case DType::kF8E4M3Fnuz:
+    case DType::kF8E5M2Fnuz: return 8;
     case DType::kF16:
     case DType::kBF16:
     case DType::kU16:
-    case DType::kI16: return 2;
+    case DType::kI16: return 16;
     case DType::kF32:
     case DType::kU32:
-    case DType::kI32: return 4;
+    case DType::kI32: return 32;
     case DType::kU64:
     case DType::kI64:
-    case DType::kF64: return 8;
+    case DType::kF64:
+    case DType::kC64: return 64;
   }
   return 0;
+}
+
+// Bytes of one element; 0 for F4 and F6, which have no whole number of them.
+constexpr std::size_t size_of(DType t) { return bits_of(t) / 8; }
+
+// Bytes of `elements`; no value when they do not fill whole bytes, or take more than 2^64.
+constexpr std::optional<std::uint64_t> packed_bytes(DType t, std::uint64_t elements) {
+  const std::uint64_t bits = bits_of(t);
+  const std::uint64_t whole = elements / 8, rest = elements % 8 * bits;  // eight elements take `bits` bytes
+  if (rest % 8 != 0 || whole > (~std::uint64_t{0} - rest / 8) / bits) return std::nullopt;
+  return whole * bits + rest / 8;
 }
 
 // The names that safetensors uses.
@@ -47,12 +93,21 @@ constexpr std::string_view name_of(DType t) {
     case DType::kI64: return "I64";
     case DType::kF64: return "F64";
     case DType::kBool: return "BOOL";
+    case DType::kF8E4M3: return "F8_E4M3";
+    case DType::kF8E5M2: return "F8_E5M2";
+    case DType::kF8E8M0: return "F8_E8M0";
+    case DType::kF8E4M3Fnuz: return "F8_E4M3FNUZ";
+    case DType::kF8E5M2Fnuz: return "F8_E5M2FNUZ";
+    case DType::kF6E2M3: return "F6_E2M3";
+    case DType::kF6E3M2: return "F6_E3M2";
+    case DType::kF4: return "F4";
+    case DType::kC64: return "C64";
   }
   return "?";
 }
 
 inline std::optional<DType> dtype_from_name(std::string_view name) {
-  for (int i = 0; i <= static_cast<int>(DType::kBool); ++i) {
+  for (int i = 0; i <= static_cast<int>(DType::kC64); ++i) {
     if (name_of(static_cast<DType>(i)) == name) return static_cast<DType>(i);
   }
   return std::nullopt;

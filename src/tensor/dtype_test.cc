@@ -40,21 +40,43 @@ std::uint32_t encode(double v, int exponent_bits, int fraction_bits) {
   return sign | static_cast<std::uint32_t>(std::min<std::uint64_t>(code, infinity));
 }
 
-constexpr std::array kAll = {DType::kF32, DType::kF16, DType::kBF16, DType::kU8,  DType::kI8,  DType::kU16, DType::kI16,
-                             DType::kU32, DType::kI32, DType::kU64,  DType::kI64, DType::kF64, DType::kBool};
+constexpr std::array kAll = {DType::kF32,    DType::kF16,        DType::kBF16,       DType::kU8,     DType::kI8,
+                             DType::kU16,    DType::kI16,        DType::kU32,        DType::kI32,    DType::kU64,
+                             DType::kI64,    DType::kF64,        DType::kBool,       DType::kF8E4M3, DType::kF8E5M2,
+                             DType::kF8E8M0, DType::kF8E4M3Fnuz, DType::kF8E5M2Fnuz, DType::kF6E2M3, DType::kF6E3M2,
+                             DType::kF4,     DType::kC64};
 
 TEST(DType, NamesAndSizes) {
-  std::size_t sum = 0;
+  std::size_t bytes = 0, bits = 0;
   for (const DType t : kAll) {
     EXPECT_EQ(dtype_from_name(name_of(t)), t);
-    sum += size_of(t);
+    bytes += size_of(t);
+    bits += bits_of(t);
   }
-  EXPECT_EQ(sum, 4u + 2 + 2 + 1 + 1 + 2 + 2 + 4 + 4 + 8 + 8 + 8 + 1);
+  EXPECT_EQ(bytes, 4u + 2 + 2 + 1 + 1 + 2 + 2 + 4 + 4 + 8 + 8 + 8 + 1 + 5 + 8);
+  EXPECT_EQ(bits, bytes * 8 + 6 + 6 + 4);
   EXPECT_EQ(size_of(DType::kBF16), 2u);
   EXPECT_EQ(size_of(DType::kBool), 1u);
-  for (const char* name : {"", "?", "f32", "F8_E4M3", "F3", "F322"}) EXPECT_FALSE(dtype_from_name(name)) << name;
-  EXPECT_TRUE(is_float(DType::kF16) && is_float(DType::kBF16) && is_float(DType::kF32));
-  EXPECT_FALSE(is_float(DType::kF64) || is_float(DType::kU32));
+  EXPECT_EQ(dtype_from_name("F8_E5M2"), DType::kF8E5M2);
+  EXPECT_EQ(dtype_from_name("F4"), DType::kF4);
+  for (const char* name : {"", "?", "f32", "F8_E4M4", "F3", "F322"}) EXPECT_FALSE(dtype_from_name(name)) << name;
+  for (const DType t : kAll) EXPECT_EQ(is_float(t), t == DType::kF32 || t == DType::kF16 || t == DType::kBF16);
+}
+
+TEST(DType, PackedBytes) {
+  constexpr std::uint64_t kMost = ~std::uint64_t{0};
+  EXPECT_EQ(packed_bytes(DType::kF32, 3), 12u);
+  EXPECT_EQ(packed_bytes(DType::kF4, 6), 3u);
+  EXPECT_EQ(packed_bytes(DType::kF4, 7), std::nullopt);
+  EXPECT_EQ(packed_bytes(DType::kF4, 0), 0u);
+  EXPECT_EQ(packed_bytes(DType::kF4, kMost - 1), kMost / 2);
+  EXPECT_EQ(packed_bytes(DType::kF6E2M3, 4), 3u);
+  EXPECT_EQ(packed_bytes(DType::kF6E3M2, 6), std::nullopt);
+  EXPECT_EQ(packed_bytes(DType::kF6E3M2, 12), 9u);
+  EXPECT_EQ(packed_bytes(DType::kU8, kMost), kMost);
+  EXPECT_EQ(packed_bytes(DType::kBF16, kMost / 2), kMost - 1);
+  EXPECT_EQ(packed_bytes(DType::kBF16, kMost / 2 + 1), std::nullopt);
+  EXPECT_EQ(packed_bytes(DType::kC64, std::uint64_t{1} << 61), std::nullopt);
 }
 
 TEST(F16, EveryValueDecodesAndComesBack) {
