@@ -71,6 +71,23 @@ TEST(SystemMemory, NothingSeenIsNothingPromised) {
   EXPECT_EQ(memory.spare(), 0_B);
 }
 
+// No figure that was not read may become a promise.
+TEST(SystemMemory, StartsEmpty) {
+  const SystemMemory memory;
+  EXPECT_EQ(memory.spare(), 0_B);
+  EXPECT_FALSE(memory.gpu_limit || memory.cgroup_limit || memory.cgroup_swap_limit);
+  EXPECT_STREQ(memory.spare_source(), "available memory");
+}
+
+TEST(SystemMemory, TheSmallerOfTheTwoDecides) {
+  SystemMemory memory{.physical = 8_GiB, .available = 2_GiB, .cgroup_limit = 4_GiB, .cgroup_spare = 3_GiB};
+  EXPECT_EQ(memory.spare(), 2_GiB);
+  EXPECT_STREQ(memory.spare_source(), "available memory");
+  memory.cgroup_spare = 1_GiB;
+  EXPECT_EQ(memory.spare(), 1_GiB);
+  EXPECT_STREQ(memory.spare_source(), "control group limit");
+}
+
 TEST(SystemMemory, ThisMachine) {
   const SystemMemory memory = read_system_memory();
   EXPECT_GT(memory.physical, 100_MiB);
@@ -79,6 +96,10 @@ TEST(SystemMemory, ThisMachine) {
   if (memory.cgroup_limit) {
     EXPECT_LE(*memory.cgroup_spare, *memory.cgroup_limit);
   }
+  EXPECT_FALSE(memory.available_estimated);
+  EXPECT_LE(memory.swap_free, memory.swap_total);
+  EXPECT_LE(memory.huge_free, memory.huge_total);
+  EXPECT_LT(memory.huge_total, memory.physical);
   EXPECT_GE(usable_processors(), 1u);
 }
 
