@@ -136,6 +136,14 @@ ConvertPlan plan_init(const Config& config, const WeightFormat& want, std::size_
   return plan;
 }
 
+Result<ModelFiles> as_if_written(const Config& config, const ConvertPlan& plan, std::string_view name) {
+  ModelFiles files;
+  files.folder = name;
+  files.config = config;
+  files.tensors = AXON_TRY(Safetensors::unwritten(file_headers(plan.tensors), name));
+  return files;
+}
+
 Status init(const Config& config, const ConvertPlan& plan, std::uint64_t seed, const std::string& tokenizer_path,
             const std::string& out, Ledger& ledger, cpu::ThreadPool& pool, const WriteProgress& progress) {
   AtomicDirectory folder = AXON_TRY(AtomicDirectory::create(out));

@@ -27,6 +27,8 @@ Status quantize(const ModelFiles& model, const ConvertPlan& plan, const std::str
 
 // Matrices in `want` (kKeep: bf16), routers in bf16, the rest in float32. Distributions as the original's (spec 2).
 ConvertPlan plan_init(const Config& config, const WeightFormat& want, std::size_t threads);
+// The files that such a plan writes, as if they were there: for planning a run of a model that does not exist yet.
+Result<ModelFiles> as_if_written(const Config& config, const ConvertPlan& plan, std::string_view name);
 // `tokenizer_path`: copied beside the weights; empty for none. Equal seeds give equal files, whatever the threads.
 Status init(const Config& config, const ConvertPlan& plan, std::uint64_t seed, const std::string& tokenizer_path,
             const std::string& out, Ledger& ledger, cpu::ThreadPool& pool, const WriteProgress& progress);

@@ -87,6 +87,12 @@ bool all_finite(DType dtype, std::span<const std::byte> values) {
 
 }  // namespace
 
+std::vector<TensorHeader> file_headers(std::span<const OutputTensor> tensors) {
+  std::vector<TensorHeader> headers;
+  for (const Part& part : file_order(tensors)) headers.push_back(header_of(tensors[part.tensor], part.part));
+  return headers;
+}
+
 Bytes write_model_buffers(std::span<const OutputTensor> tensors, std::size_t threads) {
   Carver carver;
   carve_buffers(tensors, threads, carver);
@@ -105,13 +111,10 @@ Status write_model(const std::string& path, std::span<const OutputTensor> tensor
   Carver carver = arena.carver();
   const Buffers buffers = carve_buffers(tensors, pool.size(), carver);
 
-  std::vector<TensorHeader> headers;
   std::vector<std::array<std::size_t, 3>> index(tensors.size());  // of each part in the file
-  for (const Part& part : file_order(tensors)) {
-    index[part.tensor][part.part] = headers.size();
-    headers.push_back(header_of(tensors[part.tensor], part.part));
-  }
-  SafetensorsWriter writer = AXON_TRY(SafetensorsWriter::create(path, headers, {{"format", "mlx"}}));
+  std::size_t parts = 0;
+  for (const Part& part : file_order(tensors)) index[part.tensor][part.part] = parts++;
+  SafetensorsWriter writer = AXON_TRY(SafetensorsWriter::create(path, file_headers(tensors), {{"format", "mlx"}}));
 
   const Bytes total = written_bytes(tensors);
   Bytes done;

@@ -43,6 +43,8 @@ using WriteProgress = std::function<bool(Bytes done, Bytes total)>;
 
 // The buffers that write_model will reserve under the account "conversion".
 Bytes write_model_buffers(std::span<const OutputTensor> tensors, std::size_t threads);
+// The tensors of the file in their order in it.
+std::vector<TensorHeader> file_headers(std::span<const OutputTensor> tensors);
 // The size of the file's data section.
 Bytes written_bytes(std::span<const OutputTensor> tensors);
 

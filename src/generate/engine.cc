@@ -5,21 +5,26 @@
 namespace axon {
 namespace {
 
-Bytes sampler_bytes(const Config& config) {
+Carver measure_sampler(const Config& config) {
   Carver carver;
   Sampler({}, config.vocab_size, carver);
-  return carver.peak();
+  return carver;
 }
 
-// Adds to the account's line, or makes it.
-void add(std::vector<PlanLine>& lines, std::string_view account, Bytes bytes) {
+// The account's line, made when there is none.
+PlanLine& line_of(std::vector<PlanLine>& lines, std::string_view account) {
   for (PlanLine& line : lines) {
-    if (line.account == account) {
-      line.bytes += bytes;
-      return;
-    }
+    if (line.account == account) return line;
   }
-  lines.push_back({std::string(account), bytes});
+  return lines.emplace_back(PlanLine{.account = std::string(account), .bytes = {}, .pieces = {}});
+}
+void add(std::vector<PlanLine>& lines, std::string_view account, Bytes bytes) {
+  line_of(lines, account).bytes += bytes;
+}
+void add(std::vector<PlanLine>& lines, std::string_view account, const Carver& carver) {
+  PlanLine& line = line_of(lines, account);
+  line.bytes += carver.peak();
+  line.pieces.insert(line.pieces.end(), carver.pieces().begin(), carver.pieces().end());
 }
 
 }  // namespace
@@ -40,17 +45,15 @@ cpu::DeviceLimits device_limits(const Config& c, std::size_t tokens) {
           .states_max = c.ssm_d_state};
 }
 
-Result<EnginePlan> Engine::plan(const ModelFiles& files, const TokenizerShape* tokenizer,
+Result<EnginePlan> Engine::plan(const Config& config, const Safetensors& tensors, const TokenizerShape* tokenizer,
                                 const EngineOptions& options) {
-  EnginePlan plan{.weights = AXON_TRY(plan_weights(files.config, files.tensors, options.weights, options.threads)),
-                  .lines = {}};
+  EnginePlan plan{.weights = AXON_TRY(plan_weights(config, tensors, options.weights, options.threads)), .lines = {}};
   for (const WeightsPlan::Zone& zone : plan.weights.zones) add(plan.lines, zone.account, zone.bytes());
-  Session::plan(files.config, options.session,
-                [&](std::string_view account, Bytes bytes) { add(plan.lines, account, bytes); });
+  Session::plan(config, options.session,
+                [&](std::string_view account, const Carver& carver) { add(plan.lines, account, carver); });
   const std::size_t tokens = std::min(options.session.prefill_chunk, options.session.context);
-  add(plan.lines, account::kWorkspace,
-      cpu::CpuDevice::scratch_bytes(device_limits(files.config, tokens), options.threads));
-  add(plan.lines, account::kLogits, sampler_bytes(files.config));
+  add(plan.lines, account::kWorkspace, cpu::CpuDevice::scratch(device_limits(config, tokens), options.threads));
+  add(plan.lines, account::kLogits, measure_sampler(config));
   if (plan.weights.conversion > 0_B) add(plan.lines, account::kConversion, plan.weights.conversion);
   if (tokenizer != nullptr) add(plan.lines, account::kTokenizer, tokenizer->bytes());
   add(plan.lines, account::kText, options.text + (tokenizer != nullptr ? kEncodeBytes : Bytes{}));
@@ -86,7 +89,7 @@ Result<std::unique_ptr<Engine>> Engine::create(ModelFiles files, const Tokenizer
   engine->model_.emplace(
       AXON_TRY(Model::load(config, std::move(files.tensors), plan.weights, ledger, engine->device_->pool(), progress)));
   engine->session_.emplace(AXON_TRY(Session::create(*engine->model_, *engine->device_, ledger, options.session)));
-  engine->sampler_arena_ = AXON_TRY(Arena::create(ledger, account::kLogits, sampler_bytes(config)));
+  engine->sampler_arena_ = AXON_TRY(Arena::create(ledger, account::kLogits, measure_sampler(config).peak()));
   Carver carver = engine->sampler_arena_.carver();
   engine->sampler_.emplace(options.sampling, config.vocab_size, carver);
   AXON_CHECK(ledger.used() == plan.total());

@@ -33,6 +33,7 @@ struct EngineOptions {
 struct PlanLine {
   std::string account;
   Bytes bytes;
+  std::vector<CarvedPiece> pieces;  // of what was carved; weights and bounds have none
 };
 
 struct EnginePlan {
@@ -45,6 +46,10 @@ class Engine {
  public:
   // From headers alone. Without a tokenizer its line is missing.
   static Result<EnginePlan> plan(const ModelFiles& files, const TokenizerShape* tokenizer,
+                                 const EngineOptions& options) {
+    return plan(files.config, files.tensors, tokenizer, options);
+  }
+  static Result<EnginePlan> plan(const Config& config, const Safetensors& tensors, const TokenizerShape* tokenizer,
                                  const EngineOptions& options);
 
   // Executes the plan: reserves every line, loads, and stands ready. `tokenizer_json` is the text that was measured.

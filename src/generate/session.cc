@@ -10,14 +10,14 @@ std::size_t tokens_max(const SessionOptions& o) { return std::min(o.prefill_chun
 }  // namespace
 
 void Session::plan(const Config& config, const SessionOptions& options,
-                   const std::function<void(std::string_view, Bytes)>& visit) {
+                   const std::function<void(std::string_view, const Carver&)>& visit) {
   const auto shapes = state_shapes(config, options.context);
   SequenceState::plan(shapes, kv_dtype(options.arithmetic), visit);
   Carver workspace, logits;
   ModelWorkspace(workspace, tokens_max(options), config);
   logits.mat<float>(options.logits_rows, config.vocab_size);
-  visit(account::kWorkspace, workspace.peak());
-  visit(account::kLogits, logits.peak());
+  visit(account::kWorkspace, workspace);
+  visit(account::kLogits, logits);
 }
 
 Result<Session> Session::create(const Model& model, Device& device, Ledger& ledger, const SessionOptions& options) {
@@ -29,9 +29,9 @@ Result<Session> Session::create(const Model& model, Device& device, Ledger& ledg
   session.state_ =
       AXON_TRY(SequenceState::create(ledger, state_shapes(config, options.context), kv_dtype(options.arithmetic)));
   Bytes workspace_size, logits_size;
-  plan(config, options, [&](std::string_view account, Bytes size) {
-    if (account == account::kWorkspace) workspace_size = size;
-    if (account == account::kLogits) logits_size = size;
+  plan(config, options, [&](std::string_view account, const Carver& carver) {
+    if (account == account::kWorkspace) workspace_size = carver.peak();
+    if (account == account::kLogits) logits_size = carver.peak();
   });
   session.workspace_arena_ = AXON_TRY(Arena::create(ledger, account::kWorkspace, workspace_size));
   session.logits_arena_ = AXON_TRY(Arena::create(ledger, account::kLogits, logits_size));

@@ -24,9 +24,9 @@ inline DType kv_dtype(Arithmetic arithmetic) { return arithmetic == Arithmetic::
 
 class Session {
  public:
-  // Calls visit(account, Bytes): what create() will reserve.
+  // Calls visit(account, carver); the carver has measured what create() will reserve.
   static void plan(const Config& config, const SessionOptions& options,
-                   const std::function<void(std::string_view, Bytes)>& visit);
+                   const std::function<void(std::string_view, const Carver&)>& visit);
   // `model` and `device` must outlive the session.
   static Result<Session> create(const Model& model, Device& device, Ledger& ledger, const SessionOptions& options);
 

@@ -32,6 +32,11 @@ bool exists(const std::string& path) {
   return lstat(path.c_str(), &info) == 0;
 }
 
+bool is_regular(const std::string& path) {
+  struct stat info {};
+  return lstat(path.c_str(), &info) == 0 && S_ISREG(info.st_mode);
+}
+
 std::string parent_of(const std::string& path) {
   const std::size_t slash = path.rfind('/');
   if (slash == std::string::npos) return ".";
@@ -41,9 +46,10 @@ std::string parent_of(const std::string& path) {
 // Tries make(name) for "<path>.tmp-<pid>" and, where a crashed process left that behind, for names with a number more.
 // make returns something negative and sets errno on failure.
 template <class Make>
-Result<std::string> make_temporary(const std::string& path, std::string_view action, int& made, Make make) {
+Result<std::string> make_temporary(const std::string& path, std::string_view action, bool refuse, int& made,
+                                   Make make) {
   if (path.empty()) return make_error(ErrorCode::kInvalidArgument, "an output needs a name, not an empty one");
-  if (exists(path)) return already_exists(path);
+  if (refuse && exists(path)) return already_exists(path);
   const std::string base = fmt::format("{}.tmp-{}", path, getpid());
   std::string name = base;
   for (int attempt = 1; attempt <= 100; ++attempt) {
@@ -73,8 +79,9 @@ int rename_new(const std::string& from, const std::string& to) {
   return std::rename(from.c_str(), to.c_str()) == 0 ? 0 : errno;
 }
 
-Status publish(const std::string& from, const std::string& to) {
-  const int error = rename_new(from, to);
+Status publish(const std::string& from, const std::string& to, Existing existing) {
+  const auto replace = [&] { return std::rename(from.c_str(), to.c_str()) == 0 ? 0 : errno; };
+  const int error = existing == Existing::kReplace ? replace() : rename_new(from, to);
   if (error == EEXIST) return already_exists(to);
   if (error != 0) return system_error(to, "rename the finished output", error);
   return Ok{};
@@ -88,10 +95,15 @@ Status sync_parent(const std::string& path) {
 
 }  // namespace
 
-Result<AtomicFile> AtomicFile::create(const std::string& path) {
+Result<AtomicFile> AtomicFile::create(const std::string& path, Existing existing) {
   AtomicFile file;
   file.path_ = path;
-  file.temporary_ = AXON_TRY(make_temporary(path, "create it", file.fd_, [](const char* name) {
+  file.existing_ = existing;
+  if (existing == Existing::kReplace && exists(path) && !is_regular(path)) {
+    return make_error(ErrorCode::kInvalidArgument, "{} already exists, and is no file that could be replaced", path);
+  }
+  const bool refuse = existing == Existing::kRefuse;
+  file.temporary_ = AXON_TRY(make_temporary(path, "create it", refuse, file.fd_, [](const char* name) {
     return ::open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   }));
   return file;
@@ -100,6 +112,7 @@ Result<AtomicFile> AtomicFile::create(const std::string& path) {
 AtomicFile::AtomicFile(AtomicFile&& other) noexcept
     : path_(std::move(other.path_)),
       temporary_(std::exchange(other.temporary_, {})),
+      existing_(other.existing_),
       fd_(std::exchange(other.fd_, -1)),
       failed_(other.failed_),
       written_(other.written_),
@@ -155,7 +168,7 @@ Status AtomicFile::finish() {
   if (failed_) return make_error(ErrorCode::kIo, "{}: an earlier write failed", path_);
   if (fsync(fd_) != 0) return failure("flush");
   if (::close(std::exchange(fd_, -1)) != 0) return failure("close");
-  AXON_TRY(publish(temporary_, path_));
+  AXON_TRY(publish(temporary_, path_, existing_));
   temporary_.clear();
   return sync_parent(path_);
 }
@@ -165,8 +178,8 @@ Result<AtomicDirectory> AtomicDirectory::create(const std::string& path) {
   directory.final_ = path;
   while (directory.final_.size() > 1 && directory.final_.back() == '/') directory.final_.pop_back();
   int made = -1;
-  directory.temporary_ = AXON_TRY(
-      make_temporary(directory.final_, "create the folder", made, [](const char* name) { return mkdir(name, 0777); }));
+  directory.temporary_ = AXON_TRY(make_temporary(directory.final_, "create the folder", /*refuse=*/true, made,
+                                                 [](const char* name) { return mkdir(name, 0777); }));
   return directory;
 }
 
@@ -179,13 +192,13 @@ Status AtomicDirectory::finish() {
   AXON_CHECK(!temporary_.empty());
   const int error = sync_folder(temporary_);
   if (error != 0) return system_error(final_, "flush the folder", error);
-  AXON_TRY(publish(temporary_, final_));
+  AXON_TRY(publish(temporary_, final_, Existing::kRefuse));
   temporary_.clear();
   return sync_parent(final_);
 }
 
-Status write_file(const std::string& path, std::string_view text) {
-  AtomicFile file = AXON_TRY(AtomicFile::create(path));
+Status write_file(const std::string& path, std::string_view text, Existing existing) {
+  AtomicFile file = AXON_TRY(AtomicFile::create(path, existing));
   AXON_TRY(file.write(text));
   return file.finish();
 }

@@ -12,11 +12,15 @@
 
 namespace axon {
 
+// What to do with what stands under the name already: models are never written over, reports are.
+enum class Existing { kRefuse, kReplace };
+
 // A file that stands under its name only after finish(). Destroying it before removes the temporary. Movable.
 class AtomicFile {
  public:
-  // Creates `path`.tmp-<pid> beside `path`. kInvalidArgument "<path> already exists"; kIo or kNotFound with the reason.
-  static Result<AtomicFile> create(const std::string& path);
+  // Creates `path`.tmp-<pid> beside `path`. kInvalidArgument "<path> already exists" (with kReplace only for what is no
+  // regular file); kIo or kNotFound with the reason.
+  static Result<AtomicFile> create(const std::string& path, Existing existing = Existing::kRefuse);
   AtomicFile(AtomicFile&& other) noexcept;
   AtomicFile& operator=(AtomicFile&&) = delete;
   ~AtomicFile();
@@ -26,7 +30,8 @@ class AtomicFile {
   // The same at a place of its own; what is never written reads as zeros.
   Status write_at(std::uint64_t offset, std::span<const std::byte> bytes);
   Status write(std::string_view text) { return write(std::as_bytes(std::span(text))); }
-  // Flushes the file, renames it, flushes the folder. Never replaces a file that came up meanwhile (kInvalidArgument).
+  // Flushes the file, renames it, flushes the folder. With kRefuse, never replaces a file that came up meanwhile
+  // (kInvalidArgument).
   Status finish();
 
   const std::string& path() const { return path_; }
@@ -37,6 +42,7 @@ class AtomicFile {
   void start_writeback();
 
   std::string path_, temporary_;
+  Existing existing_ = Existing::kRefuse;
   int fd_ = -1;
   bool failed_ = false;
   std::uint64_t written_ = 0;
@@ -64,8 +70,8 @@ class AtomicDirectory {
   std::string final_, temporary_;
 };
 
-// A whole new file, through AtomicFile: refuses when `path` exists.
-Status write_file(const std::string& path, std::string_view text);
+// A whole file, through AtomicFile.
+Status write_file(const std::string& path, std::string_view text, Existing existing = Existing::kRefuse);
 
 // The contents of a file that is expected to be small. kCorrupt when it has more than `max_bytes`; kNotFound, kIo.
 Result<std::string> read_small_file(const std::string& path, std::uint64_t max_bytes);

@@ -191,5 +191,32 @@ TEST(ReadSmallFile, BoundsAndReasons) {
   EXPECT_FALSE(read_small_file(folder / "pipe", 10).ok());  // and does not wait for a writer
 }
 
+// Reports may be written again; the old one stands until the new one is whole.
+TEST(AtomicFile, ReplacesWhenAsked) {
+  const Folder folder;
+  ASSERT_TRUE(write_file(folder / "a", "old").ok());
+  EXPECT_EQ(write_file(folder / "a", "new").error().code, ErrorCode::kInvalidArgument);
+  {
+    AtomicFile half = AtomicFile::create(folder / "a", Existing::kReplace).value();
+    ASSERT_TRUE(half.write(std::string_view("half")).ok());
+    EXPECT_EQ(read_small_file(folder / "a", 100).value(), "old");
+  }
+  EXPECT_EQ(read_small_file(folder / "a", 100).value(), "old");
+  ASSERT_TRUE(write_file(folder / "a", "new", Existing::kReplace).ok());
+  EXPECT_EQ(read_small_file(folder / "a", 100).value(), "new");
+  ASSERT_TRUE(write_file(folder / "b", "first", Existing::kReplace).ok());
+  EXPECT_EQ(read_small_file(folder / "b", 100).value(), "first");
+}
+
+TEST(AtomicFile, ReplacesFilesOnly) {
+  const Folder folder;
+  std::filesystem::create_directory(folder / "folder");
+  const auto refused = write_file(folder / "folder", "text", Existing::kReplace);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code, ErrorCode::kInvalidArgument);
+  EXPECT_NE(refused.error().message.find("no file that could be replaced"), std::string::npos);
+  EXPECT_EQ(write_file("/dev/null", "text", Existing::kReplace).error().code, ErrorCode::kInvalidArgument);
+}
+
 }  // namespace
 }  // namespace axon

@@ -2,6 +2,8 @@
 
 #include <sys/mman.h>
 
+#include "memory/pages.h"
+
 namespace axon {
 
 Result<Arena> Arena::create(Ledger& ledger, std::string_view account, Bytes size) {
@@ -12,6 +14,7 @@ Result<Arena> Arena::create(Ledger& ledger, std::string_view account, Bytes size
   if (data == MAP_FAILED) {
     return make_error(ErrorCode::kOverBudget, "the system refused {} for {}", to_string(size), account);
   }
+  populate_pages(data, size.count, PageUse::kWrite);
   arena.data_ = static_cast<std::byte*>(data);
   arena.size_ = size.count;
   return arena;

@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cstdint>
 
 namespace axon {
@@ -110,6 +113,73 @@ TEST(Arena, TakesFromTheLedgerAndGivesBack) {
   auto empty = Arena::create(ledger, "a", 0_B);
   ASSERT_TRUE(empty.ok());
   EXPECT_EQ(empty.value().data(), nullptr);
+}
+
+// The views that lie side by side when the most is taken, whatever was given back before and after.
+std::size_t sum_of(const std::vector<CarvedPiece>& pieces) {
+  std::size_t sum = 0;
+  for (const CarvedPiece& p : pieces) {
+    EXPECT_EQ(p.at, sum);  // by place, without a gap
+    EXPECT_EQ(p.size, round_up(p.rows * p.cols * p.element, 64));
+    sum += p.size;
+  }
+  return sum;
+}
+
+TEST(Carver, PiecesAreThePeaks) {
+  Carver carver;
+  carve(carver);  // codes 65 x 1, x 3 x 5 x 4, then first 2 x 9 x 8 and second 3 x 2 in one place
+  ASSERT_EQ(carver.pieces().size(), 3u);
+  EXPECT_EQ(sum_of(carver.pieces()), carver.peak().count);
+  EXPECT_EQ(carver.pieces()[0].cols, 65u);
+  EXPECT_EQ(carver.pieces()[0].size, 128u);
+  EXPECT_EQ(carver.pieces()[1].rows, 3u);
+  EXPECT_EQ(carver.pieces()[1].element, 4u);
+  EXPECT_EQ(carver.pieces()[2].cols, 9u);  // the larger of the two that share a place
+  static_cast<void>(carver.span<float>(100));
+  EXPECT_EQ(carver.pieces().back().cols, 100u);  // and now the second with what follows it
+  EXPECT_EQ(carver.pieces()[2].cols, 3u);
+  EXPECT_EQ(sum_of(carver.pieces()), carver.peak().count);
+  EXPECT_TRUE(Carver().pieces().empty());
+}
+
+TEST(Carver, PiecesSumToThePeakAfterAnyPhases) {
+  EXPECT_TRUE(rc::check("views, marks and rewinds", [] {
+    Carver carver;
+    std::vector<std::size_t> marks = {0};
+    for (const auto& [kind, count] : *rc::gen::container<std::vector<std::pair<int, std::size_t>>>(
+             rc::gen::pair(rc::gen::inRange(0, 5), rc::gen::inRange<std::size_t>(0, 100)))) {
+      if (kind == 0) {
+        marks.push_back(carver.mark());
+      } else if (kind == 1) {
+        const std::size_t depth = count % marks.size();
+        carver.rewind(marks[depth]);
+        marks.resize(depth + 1);  // later marks lie above it
+      } else if (kind == 2) {
+        static_cast<void>(carver.mat<double>(count, 3));
+      } else {
+        static_cast<void>(carver.span<std::uint8_t>(count));
+      }
+      RC_ASSERT(sum_of(carver.pieces()) == carver.peak().count);
+    }
+  }));
+}
+
+std::size_t resident_pages(const void* data, std::size_t size) {
+  const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  std::vector<unsigned char> in_core((size + page - 1) / page);
+  EXPECT_EQ(mincore(const_cast<void*>(data), size, in_core.data()), 0);
+  return static_cast<std::size_t>(
+      std::count_if(in_core.begin(), in_core.end(), [](unsigned char c) { return (c & 1) != 0; }));
+}
+
+// What was granted is there before it is used.
+TEST(Arena, EveryPageIsThereFromTheStart) {
+  const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  Ledger ledger(1_GiB);
+  auto arena = Arena::create(ledger, "a", {300 * page - 5});
+  ASSERT_TRUE(arena.ok());
+  EXPECT_EQ(resident_pages(arena.value().data(), 300 * page - 5), 300u);
 }
 
 }  // namespace

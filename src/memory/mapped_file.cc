@@ -9,6 +9,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "memory/pages.h"
+
 namespace axon {
 
 Result<MappedFile> MappedFile::open(const std::string& path) {
@@ -39,6 +41,24 @@ Result<MappedFile> MappedFile::open(const std::string& path) {
   return file;
 }
 
+Result<MappedFile> MappedFile::unwritten(const std::string& path, std::string_view head, std::size_t size) {
+  AXON_CHECK(head.size() <= size && size != 0);
+  MappedFile file;
+  file.path_ = path;
+  // Read-only, so that no commit is asked for it; but for the pages of the head.
+  void* data = mmap(nullptr, size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (data == MAP_FAILED || mprotect(data, head.size(), PROT_READ | PROT_WRITE) != 0) {
+    const int error = errno;
+    if (data != MAP_FAILED) munmap(data, size);
+    return make_error(ErrorCode::kIo, "{}: no address space for {} bytes: {}", path, size, std::strerror(error));
+  }
+  std::memcpy(data, head.data(), head.size());
+  mprotect(data, head.size(), PROT_READ);
+  file.size_ = size;
+  file.data_ = static_cast<const std::byte*>(data);
+  return file;
+}
+
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   if (this != &other) {
     if (data_ != nullptr) munmap(const_cast<std::byte*>(data_), size_);
@@ -58,6 +78,10 @@ void MappedFile::drop(std::span<const std::byte> range) const {
   const auto begin = (reinterpret_cast<std::uintptr_t>(range.data()) + page - 1) / page * page;
   const auto end = reinterpret_cast<std::uintptr_t>(range.data() + range.size()) / page * page;
   if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+}
+
+void MappedFile::populate(std::span<const std::byte> range) const {
+  populate_pages(range.data(), range.size(), PageUse::kRead);
 }
 
 }  // namespace axon

@@ -16,6 +16,9 @@ class MappedFile {
   MappedFile() = default;
   // kNotFound or kIo, with the path in the message. An empty file maps to an empty span.
   static Result<MappedFile> open(const std::string& path);
+  // Address space of `size` bytes that begins with `head` and goes on with zeros; only the head takes memory. `path`
+  // names it in messages. kIo when the system has no such stretch of addresses.
+  static Result<MappedFile> unwritten(const std::string& path, std::string_view head, std::size_t size);
   MappedFile(MappedFile&& other) noexcept
       : path_(std::move(other.path_)),
         data_(std::exchange(other.data_, nullptr)),
@@ -29,6 +32,8 @@ class MappedFile {
 
   // Drops the pages that lie wholly inside `range` from this process: they count no longer, and come back when read.
   void drop(std::span<const std::byte> range) const;
+  // Reads the pages of `range`, so that no later use waits for them.
+  void populate(std::span<const std::byte> range) const;
 
  private:
   std::string path_;

@@ -119,5 +119,51 @@ TEST_F(MappedFileTest, DropGivesWholePagesBack) {
   EXPECT_EQ(file.text(), text);  // they come back
 }
 
+TEST_F(MappedFileTest, PopulateBringsThePagesOfARange) {
+  const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  put(std::string(64 * page, 'x'));
+  auto opened = MappedFile::open(path_);
+  ASSERT_TRUE(opened.ok());
+  const MappedFile& file = opened.value();
+  file.populate(file.bytes());
+  EXPECT_EQ(resident_kib(file.bytes().data()), 64 * page / 1024);
+  file.drop(file.bytes());
+  EXPECT_EQ(resident_kib(file.bytes().data()), 0u);
+  file.populate(file.bytes().first(0));
+  EXPECT_EQ(resident_kib(file.bytes().data()), 0u);
+  file.populate(file.bytes());
+  EXPECT_EQ(file.text(), std::string(64 * page, 'x'));
+}
+
+// Address space alone, but for the head: more than this machine has is no matter.
+TEST_F(MappedFileTest, UnwrittenIsAHeadAndZeros) {
+  const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  const std::string head(page + 10, 'h');
+  auto made = MappedFile::unwritten("a plan", head, std::size_t{1} << 42);
+  ASSERT_TRUE(made.ok()) << made.error().message;
+  const MappedFile file = std::move(made).value();
+  EXPECT_EQ(file.path(), "a plan");
+  EXPECT_EQ(file.bytes().size(), std::size_t{1} << 42);
+  EXPECT_EQ(file.text().substr(0, head.size()), head);
+  EXPECT_LE(resident_kib(file.bytes().data()), 2 * page / 1024);
+  EXPECT_EQ(file.bytes()[head.size()], std::byte{0});
+  EXPECT_EQ(file.bytes()[std::size_t{1} << 41], std::byte{0});
+  EXPECT_EQ(file.bytes().back(), std::byte{0});
+}
+
+TEST_F(MappedFileTest, UnwrittenSaysWhenThereAreNoAddresses) {
+  const auto made = MappedFile::unwritten("a plan", "head", std::size_t{1} << 62);
+  ASSERT_FALSE(made.ok());
+  EXPECT_EQ(made.error().code, ErrorCode::kIo);
+  EXPECT_EQ(made.error().message.find("a plan: no address space for 4611686018427387904 bytes"), 0u)
+      << made.error().message;
+}
+
+TEST_F(MappedFileTest, UnwrittenWithoutAHead) {
+  auto made = MappedFile::unwritten("a plan", "", 10);
+  ASSERT_TRUE(made.ok()) << made.error().message;
+  EXPECT_EQ(made.value().text(), std::string(10, '\0'));
+}
+
 }  // namespace
 }  // namespace axon

@@ -172,6 +172,7 @@ Result<Model> Model::load(const Config& config, Safetensors file, const WeightsP
       return;
     }
     if (item.in_place) {
+      for (const auto& part : item.stored.parts) item.stored.file->populate(part);
       *std::get<Weight*>(slot) = item.stored.weight(spec.rows(), spec.cols());
       return;
     }

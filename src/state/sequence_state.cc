@@ -27,8 +27,8 @@ void SequenceState::carve(std::span<const LayerStateShape> layers, DType kv_dtyp
 Result<SequenceState> SequenceState::create(Ledger& ledger, std::span<const LayerStateShape> layers, DType kv_dtype) {
   SequenceState state;
   Bytes kv_size, h_size, tail_size;
-  plan(layers, kv_dtype, [&](std::string_view account, Bytes size) {
-    (account == account::kKvCache ? kv_size : account == account::kSsmState ? h_size : tail_size) = size;
+  plan(layers, kv_dtype, [&](std::string_view account, const Carver& carver) {
+    (account == account::kKvCache ? kv_size : account == account::kSsmState ? h_size : tail_size) = carver.peak();
   });
   state.kv_arena_ = AXON_TRY(Arena::create(ledger, account::kKvCache, kv_size));
   state.h_arena_ = AXON_TRY(Arena::create(ledger, account::kSsmState, h_size));

@@ -26,15 +26,15 @@ struct SsmState {
 
 class SequenceState {
  public:
-  // Calls visit(account, Bytes) for each account: what create() will reserve.
+  // Calls visit(account, carver) for each account; the carver has measured what create() will reserve.
   template <class Visit>
   static void plan(std::span<const LayerStateShape> layers, DType kv_dtype, Visit&& visit) {
     SequenceState state;
     Carver kv, h, tail;
     state.carve(layers, kv_dtype, kv, h, tail);
-    visit(account::kKvCache, kv.peak());
-    visit(account::kSsmState, h.peak());
-    visit(account::kConvState, tail.peak());
+    visit(account::kKvCache, kv);
+    visit(account::kSsmState, h);
+    visit(account::kConvState, tail);
   }
   static Result<SequenceState> create(Ledger& ledger, std::span<const LayerStateShape> layers, DType kv_dtype);
 

@@ -18,9 +18,9 @@ TEST(SequenceState, TakesWhatItPlans) {
   for (const DType dtype : {DType::kF16, DType::kF32}) {
     std::map<std::string, Bytes> planned;
     Bytes total;
-    SequenceState::plan(shapes(), dtype, [&](std::string_view account, Bytes size) {
-      planned[std::string(account)] = size;
-      total += size;
+    SequenceState::plan(shapes(), dtype, [&](std::string_view account, const Carver& carver) {
+      planned[std::string(account)] = carver.peak();
+      total += carver.peak();
     });
     EXPECT_EQ(planned.size(), 3u);
     // Each tensor begins at a multiple of 64.

@@ -18,16 +18,17 @@ MatmulLimits matmul_limits(const DeviceLimits& limits) {
 }  // namespace
 
 // The same parts in the same order as the constructor's members.
-Bytes CpuDevice::scratch_bytes(const DeviceLimits& limits, std::size_t threads) {
+Carver CpuDevice::scratch(const DeviceLimits& limits, std::size_t threads) {
   Carver carver;
   Attention(limits.head_dim_max, threads, carver);
   Scan(limits.states_max, threads, carver);
-  return carver.peak() + Matmul::scratch_bytes(matmul_limits(limits), threads);
+  Matmul::carve_scratch(matmul_limits(limits), threads, carver);
+  return carver;
 }
 
 Result<std::unique_ptr<CpuDevice>> CpuDevice::create(Ledger& ledger, const DeviceLimits& limits, std::size_t threads,
                                                      Arithmetic arithmetic) {
-  Arena arena = AXON_TRY(Arena::create(ledger, account::kWorkspace, scratch_bytes(limits, threads)));
+  Arena arena = AXON_TRY(Arena::create(ledger, account::kWorkspace, scratch(limits, threads).peak()));
   return std::unique_ptr<CpuDevice>(new CpuDevice(std::move(arena), limits, threads, arithmetic));
 }
 

@@ -25,8 +25,8 @@ struct DeviceLimits {
 // After create() no verb allocates. One verb at a time.
 class CpuDevice : public Device {
  public:
-  // What create() takes from the ledger, to the byte.
-  static Bytes scratch_bytes(const DeviceLimits& limits, std::size_t threads);
+  // Measures what create() takes from the ledger.
+  static Carver scratch(const DeviceLimits& limits, std::size_t threads);
   // Fails when the ledger or the system refuses the scratch. `threads` counts the caller.
   static Result<std::unique_ptr<CpuDevice>> create(Ledger& ledger, const DeviceLimits& limits, std::size_t threads,
                                                    Arithmetic arithmetic);

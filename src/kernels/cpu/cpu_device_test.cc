@@ -16,7 +16,7 @@ TEST(CpuDevice, TakesWhatItPlans) {
   const DeviceLimits limits{.x_elements_max = 5000, .rows_of_x_max = 10, .cols_max = 500, .head_dim_max = 80,
                             .states_max = 16};
   for (const std::size_t threads : {1u, 2u, 3u}) {
-    const Bytes planned = CpuDevice::scratch_bytes(limits, threads);
+    const Bytes planned = CpuDevice::scratch(limits, threads).peak();
     Ledger exact(planned);
     {
       auto device = CpuDevice::create(exact, limits, threads, Arithmetic::kFast);

@@ -31,9 +31,13 @@ Matmul::Scratch::Scratch(const MatmulLimits& limits, std::size_t thread_count, C
   threads = carver.span<std::byte>(thread_count * thread_bytes);
 }
 
+void Matmul::carve_scratch(const MatmulLimits& limits, std::size_t threads, Carver& carver) {
+  Scratch(limits, threads, carver);
+}
+
 Bytes Matmul::scratch_bytes(const MatmulLimits& limits, std::size_t threads) {
   Carver measure;
-  Scratch(limits, threads, measure);
+  carve_scratch(limits, threads, measure);
   return measure.peak();
 }
 

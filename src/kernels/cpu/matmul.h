@@ -24,6 +24,7 @@ struct MatmulLimits {
 
 class Matmul {
  public:
+  static void carve_scratch(const MatmulLimits& limits, std::size_t threads, Carver& carver);
   static Bytes scratch_bytes(const MatmulLimits& limits, std::size_t threads);
   // The scratch comes from `carver` and belongs to its owner. One call of run() at a time.
   Matmul(const MatmulLimits& limits, Arithmetic arithmetic, ThreadPool& pool, Carver& carver);
