@@ -14,8 +14,9 @@ inline constexpr int kExitOk = 0, kExitError = 1, kExitUsage = 2, kExitDoesNotFi
 struct ModelOptions {
   std::string model;  // empty: the shipped one
   std::string weights = "keep";
-  std::string memory_budget;  // empty: what the machine can spare
-  std::size_t context = 0;    // 0: the model's max_seq_len
+  std::string memory_budget;     // empty: what the machine can spare
+  std::size_t context = 0;       // 0: the model's max_seq_len
+  std::string attention_window;  // "": as the model was made; "all", or a number of tokens
   std::size_t prefill_chunk = 256;
   std::size_t threads = 0;  // 0: all usable processors
   bool exact = false;
@@ -37,8 +38,24 @@ struct RunOptions : ModelOptions {
 };
 int run_command(const RunOptions& options);
 
-struct PlanOptions : ModelOptions {
-  std::size_t max_tokens = 512;
+struct PlanOptions {
+  std::string target;  // empty: the shipped model
+  std::vector<std::string> context, weights = {"keep"}, kv = {"fp16"};
+  std::string attention_window;  // "", "all" or a number of tokens
+  std::size_t prefill_chunk = 256, threads = 0, max_tokens = 512;
+  bool exact = false;
+  std::string memory_budget, machine, ram, reserve;
+  bool train = false;
+  std::string train_weights;
+  std::uint64_t rank = 16, batch_size = 1;
+  std::string max_seq_len = "2048", optimizer = "adamw";
+  bool no_checkpointing = false;
+  std::vector<std::string> solve;
+  std::string explain, html, page;
+  bool fallback = false;
+  std::uint64_t layers = 0, hidden_size = 0;
+  bool list = false;
+  bool json = false;
 };
 int plan_command(const PlanOptions& options);
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <climits>
 #include <cmath>
 #include <csignal>
@@ -12,6 +13,7 @@
 #include <filesystem>
 
 #include "kernels/cpu/level.h"
+#include "plan/machines.h"
 #include "tokenizer/utf8.h"
 
 namespace axon::cli {
@@ -69,6 +71,35 @@ Result<Bytes> parse_size(std::string_view text) {
                       "\"{}\" is no size: expected a number and a unit, such as 64MiB, 1.5GiB or 8GB", text);
   }
   return Bytes{static_cast<std::uint64_t>(number * factor)};
+}
+
+Result<std::uint64_t> parse_tokens(std::string_view text) {
+  std::uint64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  const std::string_view unit = text.substr(static_cast<std::size_t>(end - text.data()));
+  const std::uint64_t factor = unit.empty()                 ? 1
+                               : unit == "k" || unit == "K" ? std::uint64_t{1} << 10
+                               : unit == "m" || unit == "M" ? std::uint64_t{1} << 20
+                                                            : 0;
+  if (error != std::errc() || factor == 0 || number < 1 || number > (std::uint64_t{1} << 40) / factor) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "\"{}\" is no number of tokens: expected 1 to 2^40, such as 4096, 64k (65,536) or 1M (1,048,576)",
+                      text);
+  }
+  return number * factor;
+}
+
+Status check_machine(std::string_view name) {
+  if (find_machine(name) != nullptr) return Ok{};
+  std::string names;
+  for (const MachineProfile& m : machine_profiles()) names += fmt::format("{}{}", names.empty() ? "" : ", ", m.name);
+  return make_error(ErrorCode::kNotFound, "unknown machine \"{}\": there are {}", name, names);
+}
+
+Result<std::optional<std::uint64_t>> parse_window(std::string_view text) {
+  if (text.empty()) return std::optional<std::uint64_t>();
+  if (text == "all") return std::optional<std::uint64_t>(0);
+  return std::optional<std::uint64_t>(AXON_TRY(parse_tokens(text)));
 }
 
 Result<std::optional<Bytes>> parse_budget(const std::string& text) {
@@ -132,9 +163,14 @@ std::string default_model() {
 
 std::size_t thread_count(std::size_t asked) { return asked != 0 ? asked : usable_processors(); }
 
-Result<OpenedModel> open_for_run(const std::string& model, bool needs_tokenizer) {
-  OpenedModel opened{
-      .files = AXON_TRY(open_model(model.empty() ? default_model() : model)), .tokenizer_file = {}, .tokenizer = {}};
+Result<OpenedModel> open_for_run(const std::string& model, bool needs_tokenizer, const std::string& window) {
+  OpenedModel opened;
+  opened.files = AXON_TRY(open_model(model.empty() ? default_model() : model));
+  if (const std::optional<std::uint64_t> tokens = AXON_TRY(parse_window(window))) {
+    Config& config = opened.files.config;
+    config.swa_window_size = *tokens == 0 ? config.max_seq_len : *tokens;
+    AXON_TRY(check_config(config, fmt::format("{} with --attention-window {}", opened.files.folder, window)));
+  }
   if (opened.files.tokenizer_path.empty()) {
     if (!needs_tokenizer) return opened;
     return make_error(ErrorCode::kNotFound, "{}: no tokenizer.json beside the weights", opened.files.folder);

@@ -25,6 +25,12 @@ int exit_status(ErrorCode code);
 
 // "64MiB", "8GB" (10^9), "1.5 GiB", "512k" (KiB), "1000000" (bytes).
 Result<Bytes> parse_size(std::string_view text);
+// "4096", "64k" (65,536), "1M" (1,048,576): tokens.
+Result<std::uint64_t> parse_tokens(std::string_view text);
+// kNotFound lists the machines that can be planned for.
+Status check_machine(std::string_view name);
+// "all" (0) or a number of tokens; no value for an empty text.
+Result<std::optional<std::uint64_t>> parse_window(std::string_view text);
 Result<std::optional<Bytes>> parse_budget(const std::string& text);
 
 // SIGINT and SIGTERM set the flag instead of ending the program, as long as one lives. A second one ends it at once,
@@ -71,7 +77,7 @@ struct OpenedModel {
   const TokenizerShape* shape() const { return tokenizer ? &*tokenizer : nullptr; }
 };
 // `needs_tokenizer`: a model without one is an error.
-Result<OpenedModel> open_for_run(const std::string& model, bool needs_tokenizer);
+Result<OpenedModel> open_for_run(const std::string& model, bool needs_tokenizer, const std::string& window = {});
 
 // What standard input may hold before it is given up: far more than a context of text, and little memory.
 inline constexpr std::size_t kMaxPiped = std::size_t{4} << 20;

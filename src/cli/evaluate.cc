@@ -13,7 +13,7 @@ constexpr std::size_t kLogitsRows = 32;  // positions scored at once: enough to 
 
 Result<int> execute(const EvaluateOptions& options) {
   if (options.text.empty()) return make_error(ErrorCode::kInvalidArgument, "--text FILE is needed");
-  OpenedModel model = AXON_TRY(open_for_run(options.model, /*needs_tokenizer=*/true));
+  OpenedModel model = AXON_TRY(open_for_run(options.model, /*needs_tokenizer=*/true, options.attention_window));
   if (options.window < 1 || options.window > model.files.config.max_seq_len) {
     return make_error(ErrorCode::kInvalidArgument, "--window must be from 1 to the model's max_seq_len {}, but is {}",
                       model.files.config.max_seq_len, options.window);

@@ -1,74 +1,165 @@
-// plan: every account of a run before anything is loaded.
+// plan: how much memory a model needs, for any model and machine, before anything is loaded.
 
-#include "cli/common.h"
+#include <algorithm>
+
+#include "architectures/known_models.h"
+#include "cli/plan_json.h"
+#include "io/atomic_file.h"
+#include "plan/machines.h"
+#include "plan/pages.h"
+#include "plan/query.h"
+#include "plan/report_words.h"
 
 namespace axon::cli {
 namespace {
 
-Json plan_json(const OpenedModel& model, const EngineOptions& options, const RunPlan& plan,
-               const std::vector<Suggestion>& suggestions, const SystemMemory& system) {
-  Json accounts = Json::array(), changes = Json::array();
-  for (const PlanLine& line : plan.engine.lines)
-    accounts.push_back({{"account", line.account}, {"bytes", line.bytes.count}});
-  for (const Suggestion& s : suggestions) changes.push_back({{"options", s.options}, {"total_bytes", s.total.count}});
-  Json machine = {{"physical_bytes", system.physical.count}, {"available_bytes", system.available.count}};
-  if (system.cgroup_limit) machine["cgroup_limit_bytes"] = system.cgroup_limit->count;
-  return {{"model", model.files.folder},
-          {"context", options.session.context},
-          {"prefill_chunk", options.session.prefill_chunk},
-          {"weights", to_string(options.weights)},
-          {"exact", options.session.arithmetic == Arithmetic::kExact},
-          {"threads", options.threads},
-          {"accounts", std::move(accounts)},
-          {"total_bytes", plan.total.count},
-          {"budget_bytes", plan.budget.limit.count},
-          {"budget_source", plan.budget.source},
-          {"fits", plan.fits()},
-          {"would_fit", std::move(changes)},
-          {"machine", std::move(machine)}};
+struct MachineAndBudget {
+  MachineReport machine;
+  Budget budget;
+};
+
+MachineReport this_machine() {
+  MachineReport machine;
+  machine.name = "this machine";
+  machine.memory = read_system_memory();
+  machine.processors = usable_processors();
+  return machine;
 }
 
-void print_plan(const OpenedModel& model, const EngineOptions& options, const RunPlan& plan,
-                const std::vector<Suggestion>& suggestions) {
-  fmt::print("{}  context {}, weights {}, prefill chunk {}, {} arithmetic, {} threads\n\n", bold(model.files.folder),
-             options.session.context, to_string(options.weights), options.session.prefill_chunk,
-             options.session.arithmetic == Arithmetic::kExact ? "exact" : "fast", options.threads);
-  for (const PlanLine& line : plan.engine.lines) {
-    const double share = static_cast<double>(line.bytes.count) / static_cast<double>(plan.total.count);
-    std::string bar;
-    for (int i = 0; i < static_cast<int>(share * 30 + 0.5); ++i) bar += "█";
-    fmt::print("  {:<34} {:>12}  {}\n", line.account, to_string(line.bytes), bar);
+MachineReport other_machine(std::string name, Bytes ram) {
+  MachineReport machine;
+  machine.name = std::move(name);
+  machine.this_machine = false;
+  machine.ram = ram;
+  return machine;
+}
+
+// Two options that contradict each other are wrong usage, as a wrong value is.
+Status check_reserve(const PlanOptions& options) {
+  if (options.ram.empty() || options.reserve.empty()) return Ok{};
+  const Bytes ram = AXON_TRY(parse_size(options.ram)), reserve = AXON_TRY(parse_size(options.reserve));
+  if (reserve < ram) return Ok{};
+  return make_error(ErrorCode::kInvalidArgument, "--reserve {} leaves nothing of --ram {}", to_string(reserve),
+                    to_string(ram));
+}
+
+Result<MachineAndBudget> decide_machine(const PlanOptions& options) {
+  MachineAndBudget out{.machine = this_machine(), .budget = {}};
+  out.budget = decide_budget({}, out.machine.memory);
+  if (!options.machine.empty()) {
+    const MachineProfile& profile = *find_machine(options.machine);  // judged when it was typed
+    out.machine = other_machine(std::string(profile.title), profile.ram);
+    for (const Reserve& r : profile.reserves) {
+      if (!r.gpu_only) out.machine.reserves.push_back({std::string(r.what), r.bytes, std::string(r.source)});
+    }
+    out.budget = {profile.budget(), std::string(profile.name)};
+  } else if (!options.ram.empty()) {
+    const Bytes ram = AXON_TRY(parse_size(options.ram));
+    const Bytes reserve = options.reserve.empty() ? Bytes{} : AXON_TRY(parse_size(options.reserve));
+    out.machine = other_machine(fmt::format("a machine with {}", to_string(ram)), ram);
+    if (reserve > 0_B) out.machine.reserves.push_back({"reserve", reserve, "--reserve"});
+    out.budget = {ram - reserve, reserve > 0_B ? "--ram less --reserve" : "--ram"};
   }
-  fmt::print("  {:<34} {:>12}\n\n", bold("total"), to_string(plan.total));
-  if (plan.fits()) {
-    fmt::print("fits: {} of {} ({})\n", to_string(plan.total), to_string(plan.budget.limit), plan.budget.source);
-  } else {
-    fmt::print("does not fit: {}\n", refusal(plan, suggestions));
+  if (const std::optional<Bytes> given = AXON_TRY(parse_budget(options.memory_budget))) {
+    out.budget = {*given, "--memory-budget"};
   }
+  return out;
+}
+
+Result<PlanQuery> query_of(const PlanOptions& options) {
+  PlanQuery query;
+  for (const std::string& context : options.context) query.contexts.push_back(AXON_TRY(parse_tokens(context)));
+  query.weights = options.weights;
+  query.kv = options.kv;
+  query.base.window = AXON_TRY(parse_window(options.attention_window));
+  query.base.prefill_chunk = options.prefill_chunk;
+  query.base.threads = thread_count(options.threads);
+  query.base.max_tokens = options.max_tokens;
+  query.base.exact = options.exact;
+  TrainChoice train{.weights = options.weights.front() == "keep" ? "q4" : options.weights.front(),
+                    .rank = options.rank,
+                    .sequence = AXON_TRY(parse_tokens(options.max_seq_len)),
+                    .batch = options.batch_size,
+                    .optimizer = options.optimizer,
+                    .checkpointing = !options.no_checkpointing,
+                    .threads = query.base.threads};
+  for (const std::string& what : options.solve) query.solve.push_back(AXON_TRY(parse_solve_for(what)));
+  const bool solves_training = std::find(query.solve.begin(), query.solve.end(), SolveFor::kTrain) != query.solve.end();
+  if (options.train || solves_training) query.train = train;
+  MachineAndBudget machine = AXON_TRY(decide_machine(options));
+  query.machine = std::move(machine.machine);
+  query.budget = std::move(machine.budget);
+  if (!options.memory_budget.empty())
+    query.budget_options = fmt::format(" --memory-budget {}", shell_word(options.memory_budget));
+  // They change a run's bytes, and no subject can tell what was typed from what follows from this machine.
+  if (options.threads != 0) query.budget_options += fmt::format(" --threads {}", options.threads);
+  if (options.max_tokens != PlanOptions{}.max_tokens) {
+    query.budget_options += fmt::format(" --max-tokens {}", options.max_tokens);
+  }
+  if (!options.machine.empty()) query.machine_options = fmt::format(" --machine {}", options.machine);
+  if (!options.ram.empty()) query.machine_options = fmt::format(" --ram {}", shell_word(options.ram));
+  if (!options.reserve.empty()) query.machine_options += fmt::format(" --reserve {}", shell_word(options.reserve));
+  query.curve = !options.html.empty();
+  return query;
+}
+
+void print_list() {
+  fmt::print("{}\n  {}\n\n{}\n", bold("presets of this program's own models"), fmt::join(preset_names(), " "),
+             bold("known models"));
+  for (const KnownModel& model : known_models()) fmt::print("  {:<26} {}\n", model.name, model.title);
+  fmt::print("\n{}\n", bold("machines"));
+  for (const MachineProfile& m : machine_profiles()) {
+    fmt::print("  {:<26} {:<38} {:>10} for a model\n", m.name, m.title, to_string(m.budget()));
+  }
+  fmt::print("\n{}\n", bold("precisions of weights"));
+  for (const Precision& p : precisions()) fmt::print("  {:<10} {:>8.4f} bits  {}\n", p.name, p.bits(), p.what);
+  fmt::print("\n{}\n", bold("KV caches"));
+  for (const KvFormat& format : kv_formats()) fmt::print("  {:<10} {}\n", format.name, format.what);
+}
+
+Result<int> explain(const PlanReport& report, const std::string& account) {
+  const Footprint& footprint = report.training ? *report.training : report.cells.front().footprint;
+  fmt::print("{}", AXON_TRY(explain_text(footprint, account)));
+  return kExitOk;
 }
 
 Result<int> execute(const PlanOptions& options) {
-  const OpenedModel model = AXON_TRY(open_for_run(options.model, /*needs_tokenizer=*/false));
-  EngineOptions engine_opts = AXON_TRY(engine_options(options, model.files.config));
-  engine_opts.text = Bytes{4 * (engine_opts.session.context + options.max_tokens)};  // as run holds them
-  const SystemMemory system = read_system_memory();
-  const Budget budget = decide_budget(AXON_TRY(parse_budget(options.memory_budget)), system);
-  const RunPlan plan = AXON_TRY(plan_run(model.files, model.shape(), engine_opts, budget));
-  std::vector<Suggestion> suggestions;
-  if (!plan.fits()) suggestions = AXON_TRY(suggest(model.files, model.shape(), engine_opts, budget));
-  if (options.json) {
-    fmt::print("{}\n", plan_json(model, engine_opts, plan, suggestions, system).dump(2));
-  } else {
-    print_plan(model, engine_opts, plan, suggestions);
+  if (options.list) {
+    print_list();
+    return kExitOk;
   }
-  return plan.fits() ? kExitOk : kExitDoesNotFit;
+  const SubjectOptions subject_options{.default_model = default_model(),
+                                       .fallback = options.fallback,
+                                       .layers = options.layers,
+                                       .hidden_size = options.hidden_size};
+  if (!options.page.empty()) {
+    fmt::print("{}", AXON_TRY(page_text(options.page, subject_options)));
+    return kExitOk;
+  }
+  const std::unique_ptr<Subject> subject = AXON_TRY(open_subject(options.target, subject_options));
+  const PlanReport report = AXON_TRY(answer(*subject, AXON_TRY(query_of(options))));
+  if (!options.explain.empty()) return explain(report, options.explain);
+  if (!options.html.empty()) AXON_TRY(write_file(options.html, report_html(report), Existing::kReplace));
+  if (options.json) {
+    // Names of folders and of what is in files may be no UTF-8.
+    fmt::print("{}\n", plan_json(report).dump(2, ' ', false, Json::error_handler_t::replace));
+  } else {
+    fmt::print("{}", report_text(report, {.colour = stdout_is_terminal(), .columns = 100}));
+    if (!options.html.empty()) fmt::print("wrote {}\n", printable(options.html));
+  }
+  return report.fits() ? kExitOk : kExitDoesNotFit;
 }
 
 }  // namespace
 
 int plan_command(const PlanOptions& options) {
+  if (const Status checked = check_reserve(options); !checked.ok()) {
+    report(checked.error());
+    return kExitUsage;
+  }
   Result<int> status = execute(options);
-  return status.ok() ? status.value() : report(status.error());
+  if (status.ok()) return status.value();
+  return report({status.error().code, printable(status.error().message)});
 }
 
 }  // namespace axon::cli

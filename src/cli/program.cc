@@ -11,6 +11,8 @@
 
 #include "cli/common.h"
 #include "kernels/cpu/level.h"
+#include "plan/machines.h"
+#include "plan/solve.h"
 
 namespace axon::cli {
 namespace {
@@ -54,7 +56,59 @@ CLI::Validator parsed_by(Parse parse) {
       "");
 }
 
+std::vector<std::string> parts_of(const std::string& text) {
+  std::vector<std::string> parts(1);
+  for (const char c : text) {
+    if (c == ',') {
+      parts.emplace_back();
+    } else {
+      parts.back() += c;
+    }
+  }
+  return parts;
+}
+
+// What a parser of ours says of each part between commas. CLI11's delimiter() passes over an empty one, a slip.
+template <class Parse>
+CLI::Validator list_of(Parse parse) {
+  return CLI::Validator(
+      [parse](std::string& text) {
+        for (const std::string& part : parts_of(text)) {
+          const auto result = parse(part);
+          if (!result.ok()) return result.error().message;
+        }
+        return std::string();
+      },
+      "");
+}
+
+// Given again, it goes on.
+CLI::Option* add_list(CLI::App* app, const std::string& name, std::vector<std::string>& to, const std::string& help) {
+  return app->add_option_function<std::vector<std::string>>(
+      name,
+      [&to](const std::vector<std::string>& texts) {
+        to.clear();
+        for (const std::string& text : texts) {
+          for (std::string& part : parts_of(text)) to.push_back(std::move(part));
+        }
+      },
+      help);
+}
+
 const std::size_t kTokensMax = std::size_t{1} << 30;
+
+// What changes the engine's memory beside weights and context.
+template <class Options>
+void add_engine_options(CLI::App* app, Options& o) {
+  app->add_option("--attention-window", o.attention_window,
+                  "Tokens that attention looks back, or all, instead of the model's own window")
+      ->check(parsed_by(parse_window));
+  app->add_option("--prefill-chunk", o.prefill_chunk, "Prompt tokens in one pass; fewer take less workspace")
+      ->check(whole_number(1, 65536))
+      ->capture_default_str();
+  app->add_option("--threads", o.threads, "Threads (default: all usable processors)")->check(whole_number(1, 1024));
+  app->add_flag("--exact", o.exact, "float32 arithmetic throughout, and a float32 KV cache");
+}
 
 void add_model_options(CLI::App* app, ModelOptions& o, bool positional_model) {
   if (positional_model) {
@@ -69,11 +123,7 @@ void add_model_options(CLI::App* app, ModelOptions& o, bool positional_model) {
   app->add_option("--memory-budget", o.memory_budget,
                   "The most memory to take, e.g. 64MiB or 8GB (default: what the machine can spare)")
       ->check(parsed_by(parse_size));
-  app->add_option("--prefill-chunk", o.prefill_chunk, "Prompt tokens in one pass; fewer take less workspace")
-      ->check(whole_number(1, 65536))
-      ->capture_default_str();
-  app->add_option("--threads", o.threads, "Threads (default: all usable processors)")->check(whole_number(1, 1024));
-  app->add_flag("--exact", o.exact, "float32 arithmetic throughout, and a float32 KV cache");
+  add_engine_options(app, o);
   app->add_flag("--json", o.json, "Print one JSON object");
 }
 
@@ -123,17 +173,120 @@ void add_run(CLI::App& program, RunOptions& o) {
       "  echo \"What is the capital of France?\" | bit-axon run --temperature 0 --json");
 }
 
-void add_plan(CLI::App& program, PlanOptions& o) {
-  CLI::App* app =
-      program.add_subcommand("plan", "What a run would take, account by account, before anything is loaded");
-  add_model_options(app, o, /*positional_model=*/true);
-  add_context(app, o);
+// "keep", one of ours or any other program's.
+Result<Ok> check_weights(std::string_view text) {
+  if (text == "keep" || parse_weight_format(text).ok()) return Ok{};
+  AXON_TRY(parse_precision(text));
+  return Ok{};
+}
+
+void add_plan_choices(CLI::App* app, PlanOptions& o) {
+  const std::string group = "What to plan for (lists print a matrix)";
+  add_list(app, "--context", o.context, "Tokens, or a list: 4k,16k,64k (default: the model's maximum)")
+      ->allow_extra_args(false)
+      ->check(list_of(parse_tokens))
+      ->group(group);
+  add_list(app, "--weights", o.weights,
+           "Precision in memory, or a list: keep, fp32, bf16, fp16, fp8, q8 ... q2, nf4, mxfp4, nvfp4, ternary, "
+           "GGUF's types")
+      ->allow_extra_args(false)
+      ->check(list_of(check_weights))
+      ->group(group);
+  add_list(app, "--kv", o.kv, "KV cache, or a list: fp32, fp16, fp8, q8, q4, tq4, tq3.5, tq3, lm3")
+      ->allow_extra_args(false)
+      ->check(list_of(parse_kv_format))
+      ->group(group);
   app->add_option("-n,--max-tokens", o.max_tokens, "As in run")
       ->check(whole_number(1, kTokensMax))
-      ->capture_default_str();
+      ->capture_default_str()
+      ->group(group);
+  app->add_flag("--fallback", o.fallback,
+                "Of an unknown family or a bare size, reckon the cache as 2 x layers x hidden size x tokens x bytes")
+      ->group(group);
+  app->add_option("--layers", o.layers, "For --fallback")->check(whole_number(1, 65536))->group(group);
+  app->add_option("--hidden-size", o.hidden_size, "For --fallback")->check(whole_number(1, 1u << 24))->group(group);
+}
+
+void add_plan_machine(CLI::App* app, PlanOptions& o) {
+  const std::string group = "The machine";
+  app->add_option("--budget,--memory-budget", o.memory_budget, "The most memory to take, e.g. 64MiB or 8GB")
+      ->check(parsed_by(parse_size))
+      ->group(group);
+  app->add_option("--machine", o.machine, "Plan for another machine: --list names them")
+      ->check(parsed_by(check_machine))
+      ->group(group);
+  CLI::Option* ram = app->add_option("--ram", o.ram, "Plan for a machine with so much memory")
+                         ->check(parsed_by(parse_size))
+                         ->excludes(app->get_option("--machine"))
+                         ->group(group);
+  app->add_option("--reserve", o.reserve, "What its system and other programs keep")
+      ->check(parsed_by(parse_size))
+      ->needs(ram)
+      ->group(group);
+}
+
+void add_plan_training(CLI::App* app, PlanOptions& o) {
+  const std::string group = "Fine-tuning";
+  app->add_flag("--train", o.train, "Plan QLoRA: frozen base, adapters, gradients, optimizer, activations")
+      ->group(group);
+  app->add_option("--rank", o.rank, "Of the adapters")
+      ->check(whole_number(1, 4096))
+      ->capture_default_str()
+      ->group(group);
+  app->add_option("--max-seq-len", o.max_seq_len, "Tokens of an example")
+      ->check(parsed_by(parse_tokens))
+      ->capture_default_str()
+      ->group(group);
+  app->add_option("--batch-size", o.batch_size, "Examples at once")
+      ->check(whole_number(1, 1u << 20))
+      ->capture_default_str()
+      ->group(group);
+  app->add_option("--optimizer", o.optimizer, "adamw, adamw8bit or sgd")
+      ->check(parsed_by(check_optimizer))
+      ->capture_default_str()
+      ->group(group);
+  app->add_flag("--no-checkpointing", o.no_checkpointing, "Keep all activations instead of computing blocks again")
+      ->group(group);
+}
+
+void add_plan(CLI::App& program, PlanOptions& o) {
+  CLI::App* app =
+      program.add_subcommand("plan", "How much memory a model needs, account by account, and whether it fits");
+  app->add_option("target", o.target,
+                  "A folder, config.json, .safetensors or .gguf file; a preset; a known model; or a size such as 20b "
+                  "(default: the shipped bit-axon-nano)");
+  add_plan_choices(app, o);
+  add_engine_options(app, o);
+  add_plan_machine(app, o);
+  add_plan_training(app, o);
+  const std::string group = "Answers";
+  add_list(app, "--solve", o.solve, "context, weights, kv or train: the best that fits, and the next cheaper")
+      ->allow_extra_args(false)
+      ->check(list_of(parse_solve_for))
+      ->group(group);
+  app->add_option("--explain", o.explain, "The formula of an account, with its numbers")->group(group);
+  app->add_option("--html", o.html, "Write a page with a chart of the accounts over context")->group(group);
+  app->add_option(
+         "--page", o.page,
+         "Print a page of the documentation, as this program works it out: memory-budget, memory-101 or models")
+      ->check(CLI::IsMember({"memory-budget", "memory-101", "models"}))
+      ->group(group);
+  app->add_flag("--list", o.list, "List presets, known models, machines and precisions")->group(group);
+  app->add_flag("--json", o.json, "Print one JSON object")->group(group);
+  for (const char* other : {"target", "--json", "--html", "--solve", "--explain", "--train", "--list"}) {
+    app->get_option("--page")->excludes(app->get_option(other));
+  }
+  for (const char* other : {"--json", "--html"}) app->get_option("--explain")->excludes(app->get_option(other));
+  for (const char* other : {"target", "--json", "--html"}) {
+    app->get_option("--list")->excludes(app->get_option(other));
+  }
   app->footer(
-      "Exit status 0: fits, 3: does not.\nExamples:\n  bit-axon plan\n  bit-axon plan my-model --context 8192 "
-      "--memory-budget 2GiB --json");
+      "Exit status 0: fits, 3: does not. Only headers of files are read.\nExamples:\n  bit-axon plan\n"
+      "  bit-axon plan 3b --context 4k,16k,64k --weights fp16,q8,q4 --budget 8GB\n"
+      "  bit-axon plan llama-3.1-8b --machine mac-mini-16gb --solve context --weights q4\n"
+      "  bit-axon plan model.gguf --context 32k --explain \"kv cache\"\n"
+      "  bit-axon plan 3b --train --rank 16 --max-seq-len 2k --budget 8GB\n"
+      "  bit-axon plan 20b --weights bf16,fp8,fp4 --machine mac-mini-16gb --html plan.html");
 }
 
 void add_quantize(CLI::App& program, QuantizeOptions& o) {

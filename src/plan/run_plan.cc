@@ -5,13 +5,6 @@
 namespace axon {
 namespace {
 
-// Options in the order in which a user would rather give them up.
-struct Change {
-  std::optional<std::size_t> chunk;
-  std::optional<std::string> weights;
-  std::optional<std::size_t> context;
-};
-
 EngineOptions applied(const EngineOptions& options, const Change& change) {
   EngineOptions out = options;
   if (change.chunk) out.session.prefill_chunk = *change.chunk;
@@ -34,11 +27,6 @@ std::string typed(const Change& change) {
 
 }  // namespace
 
-Budget decide_budget(std::optional<Bytes> given, const SystemMemory& system) {
-  if (given) return {*given, "--memory-budget"};
-  return {system.spare(), system.spare_source()};
-}
-
 const PlanLine& RunPlan::largest() const {
   return *std::max_element(engine.lines.begin(), engine.lines.end(),
                            [](const PlanLine& a, const PlanLine& b) { return a.bytes < b.bytes; });
@@ -51,32 +39,31 @@ Result<RunPlan> plan_run(const ModelFiles& files, const TokenizerShape* tokenize
   return plan;
 }
 
-Result<std::vector<Suggestion>> suggest(const ModelFiles& files, const TokenizerShape* tokenizer,
-                                        const EngineOptions& options, const Budget& budget) {
-  const auto total = [&](const Change& change) -> Result<Bytes> {
-    return AXON_TRY(Engine::plan(files, tokenizer, applied(options, change))).total();
-  };
+Result<std::vector<Suggestion>> suggest(const std::function<Result<Bytes>(const Change&)>& total,
+                                        const SuggestFrom& from, Bytes limit) {
   std::vector<std::optional<std::string>> precisions = {std::nullopt};
+  const Bytes today = AXON_TRY(total({}));
   for (const char* p : {"q8", "q6", "q5", "q4", "q3", "q2"}) {
-    // Only what is smaller than today's weights is a way out.
-    if (AXON_TRY(total({.chunk = {}, .weights = p, .context = {}})) < AXON_TRY(total({}))) precisions.emplace_back(p);
+    // Only what is smaller than today's weights is a way out. Bytes alone are known of some files: then none is.
+    Result<Bytes> needed = total({.chunk = {}, .weights = p, .context = {}});
+    if (needed.ok() && needed.value() < today) precisions.emplace_back(p);
   }
   // A smaller piece costs time alone, so it goes before context.
-  std::vector<std::optional<std::size_t>> chunks = {std::nullopt};
-  if (options.session.prefill_chunk > 32) chunks.emplace_back(32);
+  std::vector<std::optional<std::uint64_t>> chunks = {std::nullopt};
+  if (from.chunk > 32) chunks.emplace_back(32);
   std::vector<Suggestion> found;
   const auto add_if_fits = [&](const Change& change) -> Result<bool> {
     const Bytes needed = AXON_TRY(total(change));
-    if (needed > budget.limit) return false;
+    if (needed > limit) return false;
     if (!typed(change).empty()) found.push_back({typed(change), needed});
     return true;
   };
   // The longest context that fits, in steps of 256: memory grows with it, so halving finds it.
-  const auto longest_context = [&](Change change) -> Result<std::size_t> {
-    std::size_t low = 0, high = std::min<std::size_t>(options.session.context - 1, files.config.swa_window_size) / 256;
+  const auto longest_context = [&](Change change) -> Result<std::uint64_t> {
+    std::uint64_t low = 0, high = from.context_longest / 256;
     while (low < high) {
       change.context = (low + high + 1) / 2 * 256;
-      if (AXON_TRY(total(change)) <= budget.limit) {
+      if (AXON_TRY(total(change)) <= limit) {
         low = *change.context / 256;
       } else {
         high = *change.context / 256 - 1;
@@ -98,6 +85,18 @@ Result<std::vector<Suggestion>> suggest(const ModelFiles& files, const Tokenizer
     }
   }
   return found;
+}
+
+Result<std::vector<Suggestion>> suggest(const ModelFiles& files, const TokenizerShape* tokenizer,
+                                        const EngineOptions& options, const Budget& budget) {
+  const auto total = [&](const Change& change) -> Result<Bytes> {
+    return AXON_TRY(Engine::plan(files, tokenizer, applied(options, change))).total();
+  };
+  return suggest(
+      total,
+      {.chunk = options.session.prefill_chunk,
+       .context_longest = std::min<std::uint64_t>(options.session.context - 1, files.config.swa_window_size)},
+      budget.limit);
 }
 
 std::string refusal(const RunPlan& plan, const std::vector<Suggestion>& suggestions) {

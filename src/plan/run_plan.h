@@ -1,28 +1,35 @@
 #pragma once
 // The question before every run: how much, how much is there, does it fit, and if not, what would.
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "generate/engine.h"
-#include "memory/system.h"
+#include "plan/budget.h"
 
 namespace axon {
 
-// What a run may take, and who says so.
-struct Budget {
-  Bytes limit;
-  std::string source;  // "--memory-budget", "available memory" or "control group limit"
+// Options in the order in which a user would rather give them up: time, then context, then precision.
+struct Change {
+  std::optional<std::uint64_t> chunk;
+  std::optional<std::string> weights;
+  std::optional<std::uint64_t> context;
 };
-// The given size, or what the machine can spare now.
-Budget decide_budget(std::optional<Bytes> given, const SystemMemory& system);
-
 // A change of options, and what the run would then take.
 struct Suggestion {
   std::string options;  // as typed: "--context 2048 --weights q4"
   Bytes total;
 };
+struct SuggestFrom {
+  std::uint64_t chunk = 0;            // --prefill-chunk of the run that does not fit
+  std::uint64_t context_longest = 0;  // worth trying: below the run's, and where memory grows with it
+};
+// The changes that make a run fit, the least loss first; at most three. Empty when none does. `total`: the bytes of
+// the run with a change.
+Result<std::vector<Suggestion>> suggest(const std::function<Result<Bytes>(const Change&)>& total,
+                                        const SuggestFrom& from, Bytes limit);
 
 struct RunPlan {
   EnginePlan engine;
@@ -35,7 +42,6 @@ struct RunPlan {
 Result<RunPlan> plan_run(const ModelFiles& files, const TokenizerShape* tokenizer, const EngineOptions& options,
                          const Budget& budget);
 
-// The changes that make a run fit, the least loss first; at most three. Empty when none does.
 Result<std::vector<Suggestion>> suggest(const ModelFiles& files, const TokenizerShape* tokenizer,
                                         const EngineOptions& options, const Budget& budget);
 

@@ -61,11 +61,16 @@ class Files(Broken):
 
     def test_a_missing_file(self):
         for name, commands in (("config.json", ("run", "plan", "inspect", "quantize")),
-                               ("model.safetensors", ("run", "plan", "inspect", "quantize")),
+                               ("model.safetensors", ("run", "inspect", "quantize")),
                                ("tokenizer.json", ("run", "evaluate"))):
             model = self.broken()
             (model / name).unlink()
             self.refused(model, str(model), name.replace("model.safetensors", "safetensors"), commands=commands)
+
+    def test_without_weights_the_config_can_still_be_planned(self):
+        model = self.broken()
+        (model / "model.safetensors").unlink()
+        self.assertEqual(self.succeed("plan", model, "--json").json()["evidence"], "config.json")
 
     def test_a_file_that_is_a_folder(self):
         for name, commands in (("config.json", ("run", "plan")), ("model.safetensors", ("run", "plan")),

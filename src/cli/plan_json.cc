@@ -1,0 +1,150 @@
+#include "cli/plan_json.h"
+
+namespace axon::cli {
+namespace {
+
+std::string_view name_of(SolveFor what) {
+  switch (what) {
+    case SolveFor::kContext: return "context";
+    case SolveFor::kWeights: return "weights";
+    case SolveFor::kKv: return "kv";
+    case SolveFor::kTrain: return "train";
+  }
+  return "";
+}
+
+Json accounts_json(const Footprint& footprint) {
+  Json accounts = Json::array();
+  for (const Account& account : footprint.accounts) {
+    Json terms = Json::array();
+    for (const Term& term : account.terms) terms.push_back({{"formula", term.text}, {"bytes", term.bytes.count}});
+    accounts.push_back({{"account", account.name},
+                        {"bytes", account.bytes.count},
+                        {"estimate", account.estimate},
+                        {"terms", std::move(terms)}});
+  }
+  return accounts;
+}
+
+// Keys of a run or a training alike.
+void add_footprint(Json& to, const Footprint& footprint, bool fits) {
+  to["accounts"] = accounts_json(footprint);
+  to["total_bytes"] = footprint.total().count;
+  to["estimate"] = footprint.estimate();
+  to["fits"] = fits;
+  to["notes"] = footprint.notes;
+  to["cannot_run"] = footprint.cannot_run;
+}
+
+Json choice_json(const RunChoice& choice) {
+  Json out = {{"context", choice.context}, {"weights", choice.weights},
+              {"kv", choice.kv},           {"prefill_chunk", choice.prefill_chunk},
+              {"threads", choice.threads}, {"max_tokens", choice.max_tokens},
+              {"exact", choice.exact}};
+  if (choice.window) out["attention_window"] = *choice.window;
+  return out;
+}
+
+Json train_json(const TrainChoice& train) {
+  return {{"weights", train.weights},  {"rank", train.rank},           {"max_seq_len", train.sequence},
+          {"batch_size", train.batch}, {"optimizer", train.optimizer}, {"checkpointing", train.checkpointing}};
+}
+
+Json cell_json(const PlanCell& cell) {
+  Json out = choice_json(cell.choice);
+  add_footprint(out, cell.footprint, cell.fits);
+  return out;
+}
+
+Json facts_json(const SubjectFacts& facts) {
+  Json layers = Json::array();
+  for (const SubjectFacts::LayerKind& kind : facts.layers) {
+    layers.push_back({{"kind", kind.kind}, {"count", kind.count}, {"window", kind.window}});
+  }
+  return {{"model", facts.target},
+          {"title", facts.title},
+          {"family", facts.family},
+          {"evidence", facts.evidence},
+          {"source", facts.source},
+          {"parameters", facts.parameters},
+          {"active_parameters", facts.active},
+          {"context_max", facts.context_max},
+          {"stored", facts.stored},
+          {"layers", std::move(layers)},
+          {"runs_here", facts.runs_here}};
+}
+
+Json machine_json(const MachineReport& machine) {
+  Json out = {{"name", machine.name}, {"this_machine", machine.this_machine}};
+  if (!machine.this_machine) {
+    out["ram_bytes"] = machine.ram.count;
+    Json reserves = Json::array();
+    for (const MachineReport::Reserve& r : machine.reserves) {
+      reserves.push_back({{"what", r.what}, {"bytes", r.bytes.count}, {"source", r.source}});
+    }
+    out["reserves"] = std::move(reserves);
+    return out;
+  }
+  const SystemMemory& memory = machine.memory;
+  out["physical_bytes"] = memory.physical.count;
+  out["available_bytes"] = memory.available.count;
+  if (memory.cgroup_limit) out["cgroup_limit_bytes"] = memory.cgroup_limit->count;
+  if (memory.cgroup_spare) out["cgroup_spare_bytes"] = memory.cgroup_spare->count;
+  out["swap_bytes"] = memory.swap_total.count;
+  out["swap_free_bytes"] = memory.swap_free.count;
+  out["huge_page_bytes"] = memory.huge_total.count;
+  out["huge_page_free_bytes"] = memory.huge_free.count;
+  out["transparent_huge_pages"] = memory.transparent_huge_pages;
+  if (memory.gpu_limit) out["gpu_limit_bytes"] = memory.gpu_limit->count;
+  out["processors"] = machine.processors;
+  return out;
+}
+
+Json option_json(SolveFor what, const Option& option) {
+  Json out = {{"what", option.what}, {"total_bytes", option.total.count}, {"command", option.command}};
+  out["choice"] = what == SolveFor::kTrain ? train_json(option.train) : choice_json(option.run);
+  return out;
+}
+
+Json solution_json(const Solution& solution) {
+  const auto list = [&](const std::vector<Option>& options) {
+    Json out = Json::array();
+    for (const Option& option : options) out.push_back(option_json(solution.what, option));
+    return out;
+  };
+  return {{"solve", name_of(solution.what)},
+          {"best", solution.best ? option_json(solution.what, *solution.best) : Json()},
+          {"best_of_all", solution.best_of_all},
+          {"cheaper", list(solution.cheaper)},
+          {"also", list(solution.also)},
+          {"smallest", solution.smallest ? option_json(solution.what, *solution.smallest) : Json()}};
+}
+
+}  // namespace
+
+Json plan_json(const PlanReport& report) {
+  Json out = facts_json(report.facts);
+  out["machine"] = machine_json(report.machine);
+  out["budget_bytes"] = report.budget.limit.count;
+  out["budget_source"] = report.budget.source;
+  // A single run stands at the top level too.
+  if (report.cells.size() == 1) out.update(cell_json(report.cells.front()));
+  Json cells = Json::array(), ways = Json::array(), solutions = Json::array();
+  for (const PlanCell& cell : report.cells) cells.push_back(cell_json(cell));
+  out["cells"] = std::move(cells);
+  if (report.training) {
+    Json training = train_json(report.train);
+    add_footprint(training, *report.training, report.training->total() <= report.budget.limit);
+    out["training"] = std::move(training);
+  }
+  for (const PlanReport::Way& way : report.ways) {
+    ways.push_back({{"options", way.options}, {"total_bytes", way.total.count}});
+  }
+  for (const Solution& solution : report.solutions) solutions.push_back(solution_json(solution));
+  out["would_fit"] = std::move(ways);
+  out["solutions"] = std::move(solutions);
+  out["fits"] = report.fits();
+  return out;
+}
+
+}  // namespace axon::cli

@@ -1,0 +1,164 @@
+#include "plan/bit_axon_terms.h"
+
+#include <algorithm>
+
+#include "plan/report.h"
+
+namespace axon {
+namespace {
+
+// "layer_3.ssm.in_proj" -> "ssm.in_proj": the account says which layers.
+std::string stem(const std::string& name) {
+  if (!name.starts_with("layer_")) return name;
+  return name.substr(name.find('.') + 1);
+}
+
+std::string form_of(DType dtype, const Affine& affine) {
+  if (affine.bits == 0) return std::string(name_of(dtype));
+  return fmt::format("{} bits in groups of {} with two {} each", affine.bits, affine.group_size,
+                     name_of(affine.scale_dtype));
+}
+
+// Tensors of one account that differ only by layer.
+struct Tally {
+  std::string account, text;
+  std::uint64_t count = 0;
+  Bytes bytes;
+};
+void tally(std::vector<Tally>& list, const std::string& account, std::string text, Bytes bytes) {
+  if (bytes == 0_B) return;
+  for (Tally& t : list) {
+    if (t.account == account && t.text == text) {
+      ++t.count;
+      t.bytes += bytes;
+      return;
+    }
+  }
+  list.push_back({account, std::move(text), 1, bytes});
+}
+
+// Where the tensor lies decides what it takes: mapped parts as they are, each part of an arena from a multiple of 64.
+Bytes held_bytes(const WeightsPlan::Item& item) {
+  if (item.stored.file == nullptr) return {};
+  Bytes sum;
+  if (item.in_place) {
+    for (const auto& part : item.stored.parts) sum += Bytes{part.size()};
+    return sum;
+  }
+  if (!item.spec.is_matrix()) return {round_up(item.spec.shape.elements() * sizeof(float), 64)};
+  for (const std::uint64_t part : matrix_bytes(item.spec.rows(), item.spec.cols(), item.dtype, item.affine)) {
+    sum += Bytes{round_up(part, 64)};
+  }
+  return sum;
+}
+
+std::vector<Tally> weight_tallies(const WeightsPlan& plan) {
+  std::vector<Tally> list;
+  for (const WeightsPlan::Item& item : plan.items) {
+    const std::string form = item.spec.is_matrix() ? form_of(item.dtype, item.affine) : "F32";
+    tally(list, item.spec.zone,
+          fmt::format("{}{} {}, {}{}", stem(item.spec.name), item.spec.suffix, to_string(item.spec.shape), form,
+                      item.in_place ? ", mapped" : ", in an arena"),
+          held_bytes(item));
+  }
+  return list;
+}
+
+std::vector<Term> terms_of(const std::vector<Tally>& list, const std::string& account) {
+  std::vector<Term> terms;
+  for (const Tally& t : list) {
+    if (t.account == account)
+      terms.push_back({t.count == 1 ? t.text : fmt::format("{} x {}", t.count, t.text), t.bytes});
+  }
+  return terms;
+}
+
+// Views of equal shape together. Their sizes are multiples of 64.
+std::vector<Term> piece_terms(const std::vector<CarvedPiece>& pieces) {
+  std::vector<Tally> list;
+  for (const CarvedPiece& p : pieces) {
+    const std::string shape = p.rows == 1 ? grouped(p.cols) : fmt::format("{} x {}", grouped(p.rows), grouped(p.cols));
+    tally(list, "", p.element == 1 ? fmt::format("[{}] B", shape) : fmt::format("[{}] x {} B", shape, p.element),
+          Bytes{p.size});
+  }
+  return terms_of(list, "");
+}
+
+std::vector<Term> kv_terms(const Config& config, const EngineOptions& options, Bytes bytes) {
+  const auto shapes = state_shapes(config, options.session.context);
+  const auto layers = std::count_if(shapes.begin(), shapes.end(), [](const auto& s) { return s.attention; });
+  const auto first = std::find_if(shapes.begin(), shapes.end(), [](const auto& s) { return s.attention; });
+  if (first == shapes.end()) return {};
+  return {
+      {fmt::format("{} layers x 2 (keys, values) x {} tokens (the smaller of context {} and window {}) x {} heads x "
+                   "{} x {} B",
+                   layers, grouped(first->capacity), grouped(options.session.context), grouped(config.swa_window_size),
+                   first->heads, first->head_dim, size_of(kv_dtype(options.session.arithmetic))),
+       bytes}};
+}
+
+std::vector<Term> text_terms(const EngineOptions& options, bool has_tokenizer) {
+  std::vector<Term> terms = {
+      {fmt::format("{} ids of prompt and answer x 4 B", grouped(options.text.count / 4)), options.text}};
+  if (has_tokenizer) {
+    terms.push_back({fmt::format("encoding the longest piece, {} B of text x 60, rounded up", grouped(kPieceBytesMax)),
+                     kEncodeBytes});
+  }
+  return terms;
+}
+
+}  // namespace
+
+std::vector<Account> explained(const Config& config, const EnginePlan& plan, const EngineOptions& options,
+                               bool has_tokenizer) {
+  const std::vector<Tally> weights = weight_tallies(plan.weights);
+  std::vector<Account> out;
+  for (const PlanLine& line : plan.lines) {
+    Account account{.name = line.account, .bytes = line.bytes, .estimate = false, .terms = {}};
+    if (line.account.starts_with("weights: ")) {
+      account.terms = terms_of(weights, line.account);
+    } else if (line.account == account::kKvCache) {
+      account.terms = kv_terms(config, options, line.bytes);
+    } else if (line.account == account::kConversion) {
+      account.terms = {
+          {fmt::format("a row of float32 for each of {} threads while weights are converted", options.threads),
+           line.bytes}};
+    } else if (line.account == account::kTokenizer) {
+      account.terms = {{"vocabulary, merges and their tables, as tokenizer.json has them", line.bytes}};
+    } else if (line.account == account::kText) {
+      account.terms = text_terms(options, has_tokenizer);
+    } else if (line.account == account::kProcess) {
+      account.terms = {{"code, libraries, stacks, small heap objects: a constant, checked by measuring", line.bytes}};
+    } else {
+      account.terms = piece_terms(line.pieces);
+    }
+    out.push_back(std::move(account));
+  }
+  return out;
+}
+
+Result<std::vector<Account>> weights_at(const Config& config, const Precision& precision) {
+  std::vector<Tally> list;
+  std::vector<Account> out;
+  for (const TensorSpec& spec : tensor_list(config)) {
+    if (spec.optional) continue;
+    const bool coded = spec.is_matrix() && spec.use != TensorUse::kRouter;
+    const Precision held = coded ? precision : Precision{"", 1, spec.is_matrix() ? 2u : 4u, ""};
+    const auto bytes = held.bytes(spec.shape.elements() / spec.cols(), spec.cols());
+    if (!bytes) return make_error(ErrorCode::kInvalidArgument, "{} does not fit 64 bits", spec.full_name());
+    tally(
+        list, spec.zone,
+        fmt::format("{}{} {}, {:.4g} bits a weight", stem(spec.name), spec.suffix, to_string(spec.shape), held.bits()),
+        Bytes{*bytes});
+    if (out.empty() || std::none_of(out.begin(), out.end(), [&](const Account& a) { return a.name == spec.zone; })) {
+      out.push_back({.name = spec.zone, .bytes = {}, .estimate = true, .terms = {}});
+    }
+  }
+  for (Account& account : out) {
+    account.terms = terms_of(list, account.name);
+    for (const Term& term : account.terms) account.bytes += term.bytes;
+  }
+  return out;
+}
+
+}  // namespace axon
