@@ -14,6 +14,7 @@
 
 #include "kernels/cpu/level.h"
 #include "plan/machines.h"
+#include "plan/report_words.h"
 #include "tokenizer/utf8.h"
 
 namespace axon::cli {
@@ -40,7 +41,15 @@ std::string paint(std::string_view text, const char* code, bool terminal) {
 int exit_status(ErrorCode code) { return code == ErrorCode::kOverBudget ? kExitDoesNotFit : kExitError; }
 
 int report(const Error& error) {
-  fmt::print(stderr, "{} {}\n", paint("error:", "1;31", stderr_is_terminal()), error.message);
+  // Names in it were typed or come from files; line breaks are ours.
+  std::string message;
+  for (std::size_t at = 0; at <= error.message.size();) {
+    const std::size_t end = std::min(error.message.find('\n', at), error.message.size());
+    message += printable(std::string_view(error.message).substr(at, end - at));
+    if (end < error.message.size()) message += '\n';
+    at = end + 1;
+  }
+  fmt::print(stderr, "{} {}\n", paint("error:", "1;31", stderr_is_terminal()), message);
   return exit_status(error.code);
 }
 

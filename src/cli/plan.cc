@@ -118,6 +118,10 @@ void print_list() {
 }
 
 Result<int> explain(const PlanReport& report, const std::string& account) {
+  if (!report.training && report.cells.size() > 1) {
+    return make_error(ErrorCode::kInvalidArgument, "--explain wants one context, precision and cache, not {} choices",
+                      report.cells.size());
+  }
   const Footprint& footprint = report.training ? *report.training : report.cells.front().footprint;
   fmt::print("{}", AXON_TRY(explain_text(footprint, account)));
   return kExitOk;
@@ -159,7 +163,7 @@ int plan_command(const PlanOptions& options) {
   }
   Result<int> status = execute(options);
   if (status.ok()) return status.value();
-  return report({status.error().code, printable(status.error().message)});
+  return report(status.error());
 }
 
 }  // namespace axon::cli

@@ -95,6 +95,11 @@ CLI::Option* add_list(CLI::App* app, const std::string& name, std::vector<std::s
       help);
 }
 
+Status check_not_empty(std::string_view text) {
+  if (!text.empty()) return Ok{};
+  return make_error(ErrorCode::kInvalidArgument, "expected a name, but got \"\"");
+}
+
 const std::size_t kTokensMax = std::size_t{1} << 30;
 
 // What changes the engine's memory beside weights and context.
@@ -264,8 +269,12 @@ void add_plan(CLI::App& program, PlanOptions& o) {
       ->allow_extra_args(false)
       ->check(list_of(parse_solve_for))
       ->group(group);
-  app->add_option("--explain", o.explain, "The formula of an account, with its numbers")->group(group);
-  app->add_option("--html", o.html, "Write a page with a chart of the accounts over context")->group(group);
+  app->add_option("--explain", o.explain, "The formula of an account, with its numbers")
+      ->check(parsed_by(check_not_empty))
+      ->group(group);
+  app->add_option("--html", o.html, "Write a page with a chart of the accounts over context")
+      ->check(parsed_by(check_not_empty))
+      ->group(group);
   app->add_option(
          "--page", o.page,
          "Print a page of the documentation, as this program works it out: memory-budget, memory-101 or models")

@@ -17,6 +17,7 @@ class SizeSubject : public Subject {
     facts_.family = "unknown";
     facts_.evidence = "size";
     facts_.parameters = guess_.parameters;
+    facts_.stored = guess_.stored > Bytes{} ? to_string(guess_.stored) : "not said; bf16 is assumed";
   }
 
   const SubjectFacts& facts() const override { return facts_; }

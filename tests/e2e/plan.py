@@ -446,6 +446,9 @@ class Explain(PlanCase):
         self.assertIn("weights: embedding", shown)
         self.assertIn("sum of all", shown)
 
+    def test_a_matrix_has_no_single_explanation(self):
+        self.fail_with(ERROR, ["--explain", "2 choices"], "plan", "3b", "--context", "1k,2k", "--explain", "kv cache")
+
     def test_an_unknown_account_lists_them(self):
         self.fail_with(ERROR, ["coffee", "kv cache", "weights: embedding", "process"], "plan", "nano", "--explain",
                        "coffee")

@@ -403,7 +403,8 @@ class BadValues(Case):
                                 ("--rank", "0", "x", "4097"),
                                 ("--batch-size", "0", "x"), ("--max-seq-len", "0", "x", ""),
                                 ("--attention-window", "0", "none", "-1"), ("--prefill-chunk", "0", "x"),
-                                ("--threads", "0", "1025"), ("--max-tokens", "0", "x"), ("--page", "foo")):
+                                ("--threads", "0", "1025"), ("--max-tokens", "0", "x"), ("--page", "foo"),
+                                ("--html", ""), ("--explain", "")):
             for value in values:
                 with self.subTest(option=option, value=value):
                     self.fail_with(USAGE, ["error: ", option, value], "plan", "nano", f"{option}={value}")
