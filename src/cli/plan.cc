@@ -52,6 +52,8 @@ Result<MachineAndBudget> decide_machine(const PlanOptions& options) {
     for (const Reserve& r : profile.reserves) {
       if (!r.gpu_only) out.machine.reserves.push_back({std::string(r.what), r.bytes, std::string(r.source)});
     }
+    out.machine.gpu_budget = profile.gpu_budget();
+    out.machine.gpu_source = profile.gpu_share_source;
     out.budget = {profile.budget(), std::string(profile.name)};
   } else if (!options.ram.empty()) {
     const Bytes ram = AXON_TRY(parse_size(options.ram));

@@ -83,6 +83,10 @@ Json machine_json(const MachineReport& machine) {
       reserves.push_back({{"what", r.what}, {"bytes", r.bytes.count}, {"source", r.source}});
     }
     out["reserves"] = std::move(reserves);
+    if (machine.gpu_budget) {
+      out["gpu_budget_bytes"] = machine.gpu_budget->count;
+      out["gpu_source"] = machine.gpu_source;
+    }
     return out;
   }
   const SystemMemory& memory = machine.memory;

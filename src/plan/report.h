@@ -26,6 +26,9 @@ struct MachineReport {
     std::string source;
   };
   std::vector<Reserve> reserves;
+  // Of a profile whose GPU shares the memory: what a run there would have, and why not more.
+  std::optional<Bytes> gpu_budget;
+  std::string gpu_source;
 };
 
 struct PlanCell {

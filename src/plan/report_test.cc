@@ -173,12 +173,14 @@ TEST(ReportWords, AnotherMachineIsItsMemoryLessReserves) {
   report.machine.this_machine = false;
   report.machine.name = "Mac mini, 16 GB";
   report.machine.ram = 16_GiB;
+  report.machine.gpu_budget = 9_GiB;
   report.machine.reserves.push_back({"the system", 2_GiB, "a manual"});
   report.machine.reserves.push_back({"apps", 1_GiB, ""});
   const std::string text = plain_text(report);
   EXPECT_EQ(line_with(text, "machine"), "  machine        Mac mini, 16 GB");
   EXPECT_EQ(line_with(text, "a manual"), "  less           2.00 GiB for the system (a manual)");
   EXPECT_EQ(line_with(text, "apps"), "                 1.00 GiB for apps");
+  EXPECT_EQ(line_with(text, "gpu"), "  gpu            a run there would have 9.00 GiB");
   EXPECT_EQ(text.find("available"), std::string::npos);
 }
 

@@ -246,6 +246,7 @@ std::vector<ReportRow> machine_rows(const MachineReport& machine) {
       add("less",
           fmt::format("{} for {}{}", to_string(reserve.bytes), printable(reserve.what), in_brackets(reserve.source)));
     }
+    if (machine.gpu_budget) add("gpu", fmt::format("a run there would have {}", to_string(*machine.gpu_budget)));
     return rows;
   }
   const SystemMemory& memory = machine.memory;
