@@ -316,7 +316,8 @@ void add_layouts(BudgetPage& page) {
                                                  "fp16 is x times it", "full 64K, 8 layers, MiB", "what"}};
   for (const KvFormat& format : kv_formats()) {
     const std::uint64_t bytes = of_a_head(format, window);
-    rows.push_back({format.name, grouped(of_a_head(format, 2 * window) - of_a_head(format, 2 * window - 1)),
+    rows.push_back({format.name,
+                    grouped((of_a_head(format, 2 * window) - of_a_head(format, 2 * window - 64)) / 64),  // a whole tile
                     grouped(bytes),
                     fmt::format("{:.3f}", 8.0 * static_cast<double>(bytes) / static_cast<double>(2 * width * window)),
                     fmt::format("{:.2f}", ratio(Bytes{of_a_head(half.value(), window)}, Bytes{bytes})),
@@ -326,7 +327,8 @@ void add_layouts(BudgetPage& page) {
   out.heading(3, "Layouts of keys and values");
   out.paragraph(fmt::format(
       "One head of {}: a key and a value are {} values. The second column is one token, the third {} tokens, of one "
-      "head; the newest 40 tokens of a TurboQuant layout are int8 (164 bytes a pair) and are counted.",
+      "head; the newest 32 or 40 tokens of a TurboQuant layout are int8 (164 bytes a pair) and are counted, and so is "
+      "its padding.",
       width, 2 * width, grouped(window)));
   out.table(rows, "lrrrrrl");
   out.paragraph(

@@ -5,6 +5,7 @@
 
 #include "io/gguf_types.h"
 #include "quant/affine.h"
+#include "quant/turboquant_layout.h"
 
 namespace axon {
 namespace {
@@ -68,7 +69,7 @@ std::vector<KvFormat> make_kv_formats() {
     format.key_code_bits_x2 = key_x2;
     format.value_code_bits_x2 = value_x2;
     format.scale_bytes = scale;
-    format.tail_tokens = 40;
+    format.tail_tokens = turboquant::find_layout(format.name)->tail_tokens;
     format.what = std::move(what);
     return format;
   };
@@ -79,7 +80,7 @@ std::vector<KvFormat> make_kv_formats() {
           plain("q4", 32, 18, "4 bits with a half-precision scale for each 32 values (ggml's Q4_0)"),
           plain("fp4", 2, 1, "4 bits and nothing else, as back-of-envelope sums have it: no real format"),
           codes("tq4", 8, 8, 2, "TurboQuant: trellis codes, keys and values 4 bits, newest 40 tokens int8"),
-          codes("tq3.5", 7, 6, 2, "TurboQuant: trellis codes, keys 3.5 and values 3 bits, newest 40 tokens int8"),
+          codes("tq3.5", 7, 6, 2, "TurboQuant: trellis codes, keys 3.5 and values 3 bits, newest 32 tokens int8"),
           codes("tq3", 6, 4, 1, "TurboQuant: trellis codes, keys 3 and values 2 bits, newest 40 tokens int8"),
           codes("lm3", 6, 4, 1, "the paper's scalar codes, keys 3 and values 2 bits, newest 40 tokens int8")};
 }
@@ -157,6 +158,15 @@ std::optional<std::uint64_t> kv_bytes(const KvFormat& format, std::uint64_t kv_h
     const auto keys = checked_mul(kv_heads, key_dim), values = checked_mul(kv_heads, value_dim);
     if (!keys || !values) return std::nullopt;
     return add(format.plain.bytes(tokens, *keys), format.plain.bytes(tokens, *values));
+  }
+  // The codec's layout, with vectors filled up to a head_dim that it takes.
+  const std::uint64_t filled = round_up(std::min<std::uint64_t>(key_dim, 1u << 20), 16);
+  if (key_dim == value_dim && turboquant::supports_head_dim(filled) && tokens != 0) {
+    const turboquant::Layout* layout = turboquant::find_layout(format.name);
+    AXON_CHECK(layout != nullptr);
+    Result<turboquant::HeadPlan> head = turboquant::plan_head(*layout, filled, tokens);
+    if (!head.ok()) return std::nullopt;
+    return checked_mul(head.value().bytes.count, kv_heads);
   }
   const auto code = [](std::uint64_t bits_x2, std::uint64_t dim) -> std::optional<std::uint64_t> {
     const auto bits = checked_mul(bits_x2, dim);

@@ -32,7 +32,7 @@ const std::vector<Precision>& precisions();
 Result<Precision> parse_precision(std::string_view text);
 
 // How keys and values are held. The TurboQuant layouts keep the newest tokens in int8 and the rest in codes; bytes are
-// for one key and one value vector of one head (arXiv 2504.19874; docs/memory-budget.md has the layouts).
+// for one key and one value vector of one head (arXiv 2504.19874; docs/turboquant.md has the layouts).
 struct KvFormat {
   std::string name;    // "fp16", "fp32", "q8", "q4", "tq4", "tq3.5", "tq3", "lm3"
   Precision plain;     // block formats: the row of all heads' keys (or values) of a token

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "quant/turboquant_layout.h"
+
 namespace axon {
 namespace {
 
@@ -49,7 +51,11 @@ TEST(KvFormats, OneHeadsWindow) {
   const auto window = [](const char* name) { return kv_bytes(parse_kv_format(name).value(), 1, 80, 80, 4096).value(); };
   EXPECT_EQ(window("fp16"), 1'310'720u);
   EXPECT_EQ(window("fp32"), 2'621'440u);
-  EXPECT_EQ(window("tq3"), 4056u * 52 + 40 * 164);
+  for (const turboquant::Layout& layout : turboquant::layouts()) {
+    auto head = turboquant::plan_head(layout, 80, 4096);
+    ASSERT_TRUE(head.ok());
+    EXPECT_EQ(window(std::string(layout.name).c_str()), head.value().bytes.count) << layout.name;
+  }
   EXPECT_LE(window("tq3"), 218'453u);  // a sixth of fp16
   EXPECT_LE(window("tq3.5"), 286'720u);
   EXPECT_LE(window("tq4"), 348'160u);
@@ -63,10 +69,21 @@ TEST(KvFormats, BlocksRunAcrossTheHeadsOfAToken) {
   EXPECT_EQ(kv_bytes(parse_kv_format("q4").value(), 8, 128, 128, 10), 10u * 2 * 32 * 18);
 }
 
-// Before the tail is full, all tokens are in it.
-TEST(KvFormats, FewTokensAreAllTail) {
-  EXPECT_EQ(kv_bytes(parse_kv_format("tq3").value(), 2, 80, 80, 10), 2u * 10 * 164);
+// Vectors that the codec has no layout for are filled up, or, where keys and values differ, reckoned: codes, scales,
+// tail.
+TEST(KvFormats, OddVectorsAreReckoned) {
+  const KvFormat tq4 = parse_kv_format("tq4").value();
+  EXPECT_EQ(kv_bytes(tq4, 2, 72, 72, 1000), kv_bytes(tq4, 2, 80, 80, 1000));
   EXPECT_EQ(kv_bytes(parse_kv_format("tq3").value(), 1, 576, 0, 41), 40u * 578 + 216 + 1);  // a latent: keys alone
+}
+
+TEST(KvFormats, ATailAloneHasItsPaddingAndHeader) {
+  const KvFormat tq3 = parse_kv_format("tq3").value();
+  const auto few = kv_bytes(tq3, 1, 80, 80, 10);
+  ASSERT_TRUE(few.has_value());
+  EXPECT_GE(*few, 10u * 164 + 64);
+  EXPECT_LE(*few, 16u * 164 + 64 + 4 * 64);
+  EXPECT_EQ(kv_bytes(tq3, 3, 80, 80, 10), 3 * *few);
 }
 
 TEST(KvFormats, OverflowIsNoNumber) {
