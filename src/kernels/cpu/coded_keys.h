@@ -1,0 +1,21 @@
+#pragma once
+// Attention's scores on the codes of keys.
+
+#include "kernels/cpu/coded_region.h"
+
+namespace axon::cpu {
+
+// q[r] ~ scales[r] * values[r]
+struct Int8Queries {
+  Mat<const std::int8_t> values;  // [R, A], rotated
+  std::span<const float> scales;  // [R]
+};
+
+// values [R, A], scales [R] <- q [R, A]; as turboquant::quantise_query. Elements that are no number become 0.
+void quantise_queries(Mat<const float> q, Mat<std::int8_t> values, std::span<float> scales);
+
+// scores [R, T] <- (float(sum) * factor_t) * query scale: equal to turboquant::score to the bit. The keys are decoded
+// once for every 16 rows. scratch: coded_scratch_bytes(A).
+void score(const CodedRegion& keys, const Int8Queries& q, std::span<std::byte> scratch, Mat<float> scores);
+
+}  // namespace axon::cpu
