@@ -12,10 +12,10 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "base/utf8.h"
 #include "kernels/cpu/level.h"
 #include "plan/machines.h"
 #include "plan/report_words.h"
-#include "tokenizer/utf8.h"
 
 namespace axon::cli {
 namespace {

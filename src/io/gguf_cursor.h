@@ -64,7 +64,4 @@ class GgufCursor {
   std::uint64_t index_ = 0;
 };
 
-// Whether `text` is well-formed UTF-8 (Unicode 15, table 3-7).
-bool is_utf8(std::string_view text);
-
 }  // namespace axon

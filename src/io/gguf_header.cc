@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "base/bytes.h"
+#include "base/utf8.h"
 #include "io/gguf_cursor.h"
 
 namespace axon {
@@ -103,7 +104,7 @@ Result<std::string_view> HeaderParser::name(std::string_view field) {
     return in_.fail(ErrorCode::kUnsupported, "{}: has {} bytes, more than {} are not supported", field, text.size(),
                     gguf_limit::kNameBytes);
   }
-  if (!is_utf8(text)) return in_.fail(ErrorCode::kCorrupt, "{}: {} is not UTF-8", field, quoted(text));
+  if (utf8::first_error(text)) return in_.fail(ErrorCode::kCorrupt, "{}: {} is not UTF-8", field, quoted(text));
   return text;
 }
 

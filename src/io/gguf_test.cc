@@ -65,18 +65,6 @@ TEST(GgmlTypes, BytesAreWholeBlocks) {
   EXPECT_EQ(ggml_type("F64")->bytes(std::uint64_t{1} << 61), std::nullopt);
 }
 
-TEST(Utf8, WellFormedOnly) {
-  for (const char* good :
-       {"", "blk.0", "\xC3\xA9", "\xE2\x82\xAC", "\xF0\x9F\x98\x80", "\xEF\xBF\xBD", "\xF4\x8F\xBF\xBF"}) {
-    EXPECT_TRUE(is_utf8(good)) << good;
-  }
-  for (const char* bad :
-       {"\x80", "\xC0\x80", "\xC1\xBF", "\xE0\x9F\xBF", "\xED\xA0\x80", "\xF0\x8F\xBF\xBF", "\xF4\x90\x80\x80",
-        "\xF5\x80\x80\x80", "a\xC3", "\xE2\x82", "\xE2\x28\xA1", "\xF0\x9F\x98", "\xFF"}) {
-    EXPECT_FALSE(is_utf8(bad)) << bad;
-  }
-}
-
 Gguf parsed(const std::string& file) {
   auto result = Gguf::parse(bytes_of(file), "some.gguf");
   EXPECT_TRUE(result.ok()) << result.error().message;

@@ -2,34 +2,15 @@
 
 #include <algorithm>
 
+#include "base/utf8.h"
+
 namespace axon {
 namespace {
 
 // Control characters, and those that turn the direction of the text that follows.
-bool unprintable(std::uint32_t c) {
+bool unprintable(char32_t c) {
   return c < 0x20 || (c >= 0x7F && c <= 0x9F) || (c >= 0x200E && c <= 0x200F) || (c >= 0x2028 && c <= 0x202E) ||
          (c >= 0x2066 && c <= 0x2069) || (c >= 0xFFFE && c <= 0xFFFF);
-}
-
-struct Decoded {
-  std::uint32_t point = 0;
-  std::size_t length = 0;  // 0: not UTF-8
-};
-
-Decoded decode(std::string_view text) {
-  const auto byte = [&](std::size_t i) { return static_cast<std::uint32_t>(static_cast<unsigned char>(text[i])); };
-  const std::uint32_t first = byte(0);
-  if (first < 0x80) return {first, 1};
-  const std::size_t length = first >= 0xF0 ? 4 : first >= 0xE0 ? 3 : 2;
-  if (first < 0xC2 || first > 0xF4 || text.size() < length) return {};
-  std::uint32_t point = first & (0x7Fu >> length);
-  for (std::size_t i = 1; i < length; ++i) {
-    if ((byte(i) & 0xC0u) != 0x80u) return {};
-    point = point << 6 | (byte(i) & 0x3Fu);
-  }
-  static constexpr std::uint32_t kLeast[] = {0, 0, 0x80, 0x800, 0x10000};
-  if (point < kLeast[length] || point > 0x10FFFF || (point >= 0xD800 && point <= 0xDFFF)) return {};
-  return {point, length};
 }
 
 std::string layer_words(const SubjectFacts::LayerKind& layer) {
@@ -154,15 +135,16 @@ std::string_view why_best(SolveFor what) {
 std::string printable(std::string_view text) {
   std::string out;
   while (!text.empty()) {
-    const Decoded c = decode(text);
-    if (c.length == 1 && (c.point == '\n' || c.point == '\t' || c.point == '\r')) {
+    const utf8::Step step = utf8::step(text);
+    const std::string_view character = text.substr(0, step.length);
+    if (character == "\n" || character == "\t" || character == "\r") {
       out += ' ';
-    } else if (c.length == 0 || unprintable(c.point)) {
-      out += "\xEF\xBF\xBD";
+    } else if (step.kind != utf8::Kind::kWhole || unprintable(utf8::code_point(character))) {
+      out += utf8::kReplacement;
     } else {
-      out += text.substr(0, c.length);
+      out += character;
     }
-    text.remove_prefix(std::max<std::size_t>(c.length, 1));
+    text.remove_prefix(step.length);
   }
   return out;
 }

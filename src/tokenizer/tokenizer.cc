@@ -2,11 +2,11 @@
 
 #include <algorithm>
 
+#include "base/utf8.h"
 #include "tokenizer/bpe.h"
 #include "tokenizer/byte_level.h"
 #include "tokenizer/normalize.h"
 #include "tokenizer/tokenizer_json.h"
-#include "tokenizer/utf8.h"
 
 namespace axon {
 namespace {

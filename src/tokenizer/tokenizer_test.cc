@@ -9,12 +9,12 @@
 #include <nlohmann/json.hpp>
 
 #include "base/random.h"
+#include "base/utf8.h"
 #include "memory/no_allocation.h"
 #include "tokenizer/bpe.h"
 #include "tokenizer/chat_template.h"
 #include "tokenizer/stream_decoder.h"
 #include "tokenizer/tokenizer_file_for_test.h"
-#include "tokenizer/utf8.h"
 
 namespace axon {
 namespace {
