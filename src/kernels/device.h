@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <span>
 
+#include "quant/turboquant_head.h"
 #include "tensor/mat.h"
 #include "tensor/weight.h"
 
@@ -28,12 +29,22 @@ struct Product {
   bool add = false;                       // y += instead of y =
 };
 
-// What a sliding-window layer remembers: the last `capacity` tokens, token p in slot p % capacity.
+// What a sliding-window layer remembers: the last `capacity` tokens. Either as floats, token p in slot p % capacity; or
+// compressed, each head by itself (quant/turboquant_layout.h).
 struct KvCache {
-  DType dtype = DType::kF16;  // kF16 or kF32
+  DType dtype = DType::kF16;  // of k and v: kF16 or kF32
   void* k = nullptr;          // [H, capacity, A]
   void* v = nullptr;          // [H, capacity, A]
   std::size_t heads = 0, capacity = 0, head_dim = 0;
+
+  const turboquant::Layout* layout = nullptr;  // compressed if there is one
+  turboquant::HeadPlan head_plan{};
+  std::uint8_t* compressed = nullptr;             // [H, head_plan.bytes]
+  const turboquant::Rotation* rotation = nullptr;  // the basis that coded vectors come in; null: any will do
+
+  turboquant::HeadView head(std::size_t h) const {
+    return {*layout, head_dim, head_plan, compressed + h * head_plan.bytes.count};
+  }
 };
 
 // Inputs of the selective scan (Mamba, arXiv 2312.00752, eq. 2 and 3, with one raw step per token):
@@ -77,9 +88,14 @@ class Device {
   // Selective scan; h [N, E] is read and left as after the last token. y [T, E]; y may be in.u or in.z.
   virtual void scan(const ScanInput& in, Mat<float> h, Mat<float> y) = 0;
 
+  // Each head of each token, [A], becomes R x; or R^T x if `back`. x [T, H*A]
+  virtual void rotate(const turboquant::Rotation& rotation, bool back, Mat<float> x) = 0;
+
   // Sliding-window attention, scale 1/sqrt(A). Tokens first_position + t, t < T, see the past in `past` (positions
   // below first_position) and each other: key p is visible to query q iff 0 <= q - p < window. `past` holds the last
-  // min(first_position, capacity) tokens; capacity >= min(window, first_position) - 1.
+  // min(first_position, capacity) tokens; capacity >= min(window, first_position) - 1. With a compressed past, kFast
+  // rounds the queries of short calls to int8 and weights to 8 bits (kernels/cpu/coded_keys.h, coded_values.h); keys and
+  // values of this call are float32.
   //   q, k, v [T, H*A]   y [T, H*A]; y may be q
   virtual void attend(Mat<const float> q, Mat<const float> k, Mat<const float> v, const KvCache& past,
                       std::uint64_t first_position, std::size_t window, Mat<float> y) = 0;

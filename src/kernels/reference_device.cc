@@ -17,15 +17,33 @@ double silu(double x) { return x * sigmoid(x); }
 // log(1 + exp(x)) without overflow.
 double softplus(double x) { return std::max(x, 0.0) + std::log1p(std::exp(-std::fabs(x))); }
 
-// What the cache would hold of `value`: a prompt that is cut elsewhere must give the same logits, so tokens of this
-// call are rounded exactly as those that come back from the cache.
-double as_stored(DType dtype, float value) {
-  return dtype == DType::kF16 ? double{f16_to_float(float_to_f16(value))} : double{value};
+// One head's past as the cache returns it, [past, A] each, oldest first.
+struct Past {
+  std::uint64_t first;
+  std::vector<double> k, v;
+};
+Past read_past(const KvCache& cache, std::size_t head, std::uint64_t first, std::uint64_t passed) {
+  const std::size_t A = cache.head_dim, count = passed - first;
+  Past past{first, std::vector<double>(count * A), std::vector<double>(count * A)};
+  if (cache.layout != nullptr && count != 0) {
+    std::vector<float> k(count * A), v(count * A);
+    turboquant::read(cache.head(head), first, passed, {k.data(), count, A}, {v.data(), count, A});
+    std::copy(k.begin(), k.end(), past.k.begin());
+    std::copy(v.begin(), v.end(), past.v.begin());
+    return past;
+  }
+  for (std::size_t i = 0; i < count * A; ++i) {
+    const std::size_t at = (head * cache.capacity + (first + i / A) % cache.capacity) * A + i % A;
+    past.k[i] = double{load_float(cache.dtype, cache.k, at)};
+    past.v[i] = double{load_float(cache.dtype, cache.v, at)};
+  }
+  return past;
 }
 
-double cached(const KvCache& cache, const void* data, std::size_t head, std::uint64_t position, std::size_t a) {
-  const std::size_t slot = position % cache.capacity;
-  return double{load_float(cache.dtype, data, (head * cache.capacity + slot) * cache.head_dim + a)};
+// What the cache would hold of `value`: a prompt that is cut elsewhere must give the same logits, so tokens of this
+// call are rounded exactly as those that come back from the cache.
+double as_stored(const KvCache& cache, float value) {
+  return cache.layout == nullptr && cache.dtype == DType::kF16 ? double{f16_to_float(float_to_f16(value))} : double{value};
 }
 
 }  // namespace
@@ -92,6 +110,22 @@ void ReferenceDevice::scan(const ScanInput& in, Mat<float> h, Mat<float> y) {
   }
 }
 
+void ReferenceDevice::rotate(const turboquant::Rotation& rotation, bool back, Mat<float> x) {
+  const std::size_t A = rotation.head_dim();
+  AXON_CHECK(x.cols % A == 0);
+  const std::vector<float> matrix = rotation.matrix();
+  for (std::size_t t = 0; t < x.rows; ++t) {
+    for (std::size_t at = 0; at < x.cols; at += A) {
+      const std::vector<float> in(x.row_ptr(t) + at, x.row_ptr(t) + at + A);
+      for (std::size_t i = 0; i < A; ++i) {
+        double sum = 0.0;
+        for (std::size_t j = 0; j < A; ++j) sum += double{matrix[back ? j * A + i : i * A + j]} * double{in[j]};
+        x.row_ptr(t)[at + i] = static_cast<float>(sum);
+      }
+    }
+  }
+}
+
 void ReferenceDevice::attend(Mat<const float> q, Mat<const float> k, Mat<const float> v, const KvCache& past,
                              std::uint64_t first_position, std::size_t window, Mat<float> y) {
   const std::size_t T = q.rows, H = past.heads, A = past.head_dim;
@@ -99,17 +133,21 @@ void ReferenceDevice::attend(Mat<const float> q, Mat<const float> k, Mat<const f
   AXON_CHECK(k.rows == T && v.rows == T && y.rows == T);
   AXON_CHECK(past.capacity + 1 >= std::min<std::uint64_t>(window, first_position));
   const double scale = 1.0 / std::sqrt(static_cast<double>(A));
-  for (std::size_t t = 0; t < T; ++t) {
-    const std::uint64_t position = first_position + t;
-    const std::uint64_t first_key = position + 1 - std::min<std::uint64_t>(window, position + 1);
-    for (std::size_t head = 0; head < H; ++head) {
+  const auto first_key_of = [&](std::uint64_t position) {
+    return position + 1 - std::min<std::uint64_t>(window, position + 1);
+  };
+  const std::uint64_t oldest = std::min(first_key_of(first_position), first_position);
+  for (std::size_t head = 0; head < H; ++head) {
+    const Past read = read_past(past, head, oldest, first_position);
+    for (std::size_t t = 0; t < T; ++t) {
+      const std::uint64_t position = first_position + t, first_key = first_key_of(position);
       const auto key = [&](std::uint64_t p, std::size_t a) {
-        return p < first_position ? cached(past, past.k, head, p, a)
-                                  : as_stored(past.dtype, k.row(p - first_position)[head * A + a]);
+        return p < first_position ? read.k[(p - read.first) * A + a]
+                                  : as_stored(past, k.row(p - first_position)[head * A + a]);
       };
       const auto value = [&](std::uint64_t p, std::size_t a) {
-        return p < first_position ? cached(past, past.v, head, p, a)
-                                  : as_stored(past.dtype, v.row(p - first_position)[head * A + a]);
+        return p < first_position ? read.v[(p - read.first) * A + a]
+                                  : as_stored(past, v.row(p - first_position)[head * A + a]);
       };
       std::vector<double> p;  // scores of keys first_key, first_key + 1, ...; then their weights
       for (std::uint64_t j = first_key; j <= position; ++j) {
@@ -132,6 +170,13 @@ void ReferenceDevice::attend(Mat<const float> q, Mat<const float> k, Mat<const f
 void ReferenceDevice::append(Mat<const float> k, Mat<const float> v, std::uint64_t first_position,
                              const KvCache& cache) {
   const std::size_t T = k.rows, A = cache.head_dim;
+  if (cache.layout != nullptr) {
+    for (std::size_t head = 0; head < cache.heads; ++head) {
+      turboquant::append(cache.head(head), k.cols_from(head * A, A), v.cols_from(head * A, A), first_position,
+                         turboquant::kReferenceCodec);
+    }
+    return;
+  }
   AXON_CHECK(k.cols == cache.heads * A && v.cols == cache.heads * A && v.rows == T);
   for (std::size_t t = T - std::min(T, cache.capacity); t < T; ++t) {
     const std::size_t slot = (first_position + t) % cache.capacity;

@@ -18,6 +18,7 @@ class ReferenceDevice : public Device {
   void conv_silu(Mat<const float> x, Mat<const float> taps, std::span<const float> bias, Mat<float> tail,
                  Mat<float> u) override;
   void scan(const ScanInput& in, Mat<float> h, Mat<float> y) override;
+  void rotate(const turboquant::Rotation& rotation, bool back, Mat<float> x) override;
   void attend(Mat<const float> q, Mat<const float> k, Mat<const float> v, const KvCache& past,
               std::uint64_t first_position, std::size_t window, Mat<float> y) override;
   void append(Mat<const float> k, Mat<const float> v, std::uint64_t first_position, const KvCache& cache) override;

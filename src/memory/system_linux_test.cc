@@ -2,6 +2,8 @@
 
 #include "memory/system_linux.h"
 
+#include <unistd.h>
+
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
@@ -19,7 +21,8 @@ std::string fixture(const std::string& name) { return std::string(AXON_SOURCE_DI
 class Root {
  public:
   explicit Root(std::initializer_list<std::pair<const char*, std::string>> files)
-      : folder_(testing::TempDir() + "axon_system_linux_" + std::to_string(counter_++)) {
+      : folder_(testing::TempDir() + "axon_system_linux_" + std::to_string(::getpid()) + "_" +
+                std::to_string(counter_++)) {
     for (const auto& [path, text] : files) write(path, text);
   }
   ~Root() { std::filesystem::remove_all(folder_); }

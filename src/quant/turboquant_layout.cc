@@ -16,6 +16,9 @@ constexpr std::array<Layout, 4> kLayouts = {{
     {"lm3", Code::kScalar3, Code::kScalar2, ScaleKind::kByte, 40, "the paper's scalar codes, keys 3 and values 2 bits"},
 }};
 
+constexpr Layout kInt8 = {"q8", Code::kScalar4, Code::kScalar4, ScaleKind::kHalf, kMaxWindow,
+                         "int8 with a half-precision scale for each vector"};
+
 TileOffsets place(std::size_t key_codes, std::size_t value_codes, std::size_t scales) {
   TileOffsets at{};
   at.key_scales = round_up(key_codes, kLineBytes);
@@ -42,7 +45,10 @@ class Hash {
 
 std::span<const Layout> layouts() { return kLayouts; }
 
+const Layout& int8_layout() { return kInt8; }
+
 const Layout* find_layout(std::string_view name) {
+  if (name == kInt8.name) return &kInt8;
   const auto* it = std::find_if(kLayouts.begin(), kLayouts.end(), [&](const Layout& l) { return l.name == name; });
   return it == kLayouts.end() ? nullptr : it;
 }
@@ -64,12 +70,28 @@ std::size_t HeadPlan::tokens_of_tile(std::size_t i) const {
   return std::min(kTileTokens, coded_tokens - i * kTileTokens);
 }
 
+std::uint64_t HeadPlan::left_tail(std::uint64_t passed) const {
+  const std::uint64_t beyond = passed - std::min<std::uint64_t>(passed, tail_tokens);
+  return coded_tokens == 0 ? beyond : round_up(beyond, kFlushTokens);
+}
+
+TokenRun HeadPlan::run_from(std::uint64_t p, std::uint64_t passed) const {
+  AXON_DCHECK(p < passed);
+  const std::uint64_t border = left_tail(passed);
+  if (p >= border) {
+    const std::size_t slot = p % tail_tokens;
+    return {true, 0, slot, std::min<std::size_t>({passed - p, tail_tokens - slot, kTileTokens})};
+  }
+  AXON_DCHECK(border - p <= coded_tokens);
+  const std::size_t slot = p % coded_tokens, tile = slot / kTileTokens, first = slot % kTileTokens;
+  return {false, tile, first, std::min<std::size_t>(border - p, tokens_of_tile(tile) - first)};
+}
+
 Result<HeadPlan> plan_head(const Layout& layout, std::size_t head_dim, std::uint64_t window) {
-  constexpr std::uint64_t kMostTokens = std::uint64_t{1} << 40;
   AXON_TRY(check_head_dim(head_dim));
-  if (window == 0 || window > kMostTokens) {
+  if (window == 0 || window > kMaxWindow) {
     return make_error(ErrorCode::kInvalidArgument, "a KV window of {} tokens cannot be held: it must be 1 to {}",
-                      window, kMostTokens);
+                      window, kMaxWindow);
   }
   HeadPlan plan{};
   plan.tail_tokens = std::min<std::size_t>(layout.tail_tokens, round_up(window, kFlushTokens));

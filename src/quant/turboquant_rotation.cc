@@ -1,5 +1,7 @@
 #include "quant/turboquant_rotation.h"
 
+#include <cstring>
+
 #include "base/random.h"
 
 namespace axon::turboquant {
@@ -19,23 +21,48 @@ Rotation::Rotation(std::size_t head_dim)
   for (std::size_t i = 0; i < signs_.size(); ++i) signs_[i] = (kSigns.bits(i) & 1) != 0 ? -1.0f : 1.0f;
 }
 
-void Rotation::mix(float* x) const {
-  for (std::size_t half = 1; half < order_; half *= 2) {
-    for (std::size_t at = 0; at < head_dim_; at += 2 * half) {
-      for (std::size_t i = at; i < at + half; ++i) {
-        const float a = x[i], b = x[i + half];
-        x[i] = a + b;
-        x[i + half] = a - b;
+namespace {
+
+// Four floats of any CPU: sums and differences in pairs round as one by one.
+using Four = float __attribute__((vector_size(16)));
+Four load(const float* x) {
+  Four v;
+  std::memcpy(&v, x, sizeof v);
+  return v;
+}
+void store(Four v, float* x) { std::memcpy(x, &v, sizeof v); }
+
+// x <- H x for each run of `order` values, a multiple of 4; H of +-1.
+void hadamard(float* x, std::size_t count, std::size_t order) {
+  constexpr Four kOdd = {1, -1, 1, -1}, kHigh = {1, 1, -1, -1};
+  for (std::size_t i = 0; i < count; i += 4) {
+    Four v = load(x + i);
+    v = __builtin_shufflevector(v, v, 1, 0, 3, 2) + v * kOdd;
+    v = __builtin_shufflevector(v, v, 2, 3, 0, 1) + v * kHigh;
+    store(v, x + i);
+  }
+  for (std::size_t half = 4; half < order; half *= 2) {
+    for (std::size_t at = 0; at < count; at += 2 * half) {
+      for (std::size_t i = at; i < at + half; i += 4) {
+        const Four a = load(x + i), b = load(x + i + half);
+        store(a + b, x + i);
+        store(a - b, x + i + half);
       }
     }
   }
+}
+
+}  // namespace
+
+void Rotation::mix(float* x) const {
+  hadamard(x, head_dim_, order_);
   const std::size_t blocks = head_dim_ / order_;
   if (blocks == 1) return;
   const float factor = 2.0f / static_cast<float>(blocks);
-  for (std::size_t i = 0; i < order_; ++i) {
-    float sum = 0;
-    for (std::size_t b = 0; b < blocks; ++b) sum += x[b * order_ + i];
-    for (std::size_t b = 0; b < blocks; ++b) x[b * order_ + i] -= factor * sum;
+  for (std::size_t i = 0; i < order_; i += 4) {
+    Four sum = load(x + i);
+    for (std::size_t b = 1; b < blocks; ++b) sum += load(x + b * order_ + i);
+    for (std::size_t b = 0; b < blocks; ++b) store(load(x + b * order_ + i) - factor * sum, x + b * order_ + i);
   }
 }
 

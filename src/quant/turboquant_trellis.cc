@@ -14,22 +14,7 @@ constexpr std::size_t kWindows = 256;
 constexpr std::size_t kMaxStates = 64;      // of the code with the shortest symbols, 2 bits
 constexpr std::size_t kBoundaryReach = 16;  // positions on each side of the boundary that choose its state
 
-// Every state is reached from every other within `settle` steps, so metrics differ by at most settle * (largest cost)
-// and, with a state's metric taken off at each step, (settle + 1) * (largest cost) <= 32767 keeps them in int16.
-struct Fixed {
-  int limit;             // of |x - c|
-  int shift_a, shift_b;  // cost has 8 + a + b fraction bits
-  int settle;
-};
-constexpr Fixed fixed_of(int even_bits, int odd_bits) {
-  if (even_bits == 4) return {8191, 2, 2, 1};
-  if (even_bits == 3) return {8191, 1, 2, 2};
-  if (odd_bits == 3) return {8191, 1, 2, 3};
-  return {16383, 0, 1, 3};
-}
-constexpr int largest_cost(Fixed f) { return ((f.limit << f.shift_a) * (f.limit << f.shift_b)) >> 16; }
-
-using Values = std::array<std::int16_t, kWindows>;  // by window, newest bit lowest; 12 fraction bits
+using Values = std::array<std::int16_t, kWindows>;
 
 Values fixed_values(Code code) {
   const Codebook& book = codebook(code);
@@ -42,21 +27,13 @@ Values fixed_values(Code code) {
   return out;
 }
 
-// Built once: reading a function's static is a branch, making it a few hundred multiplications.
-const Values& values_of(Code code) {
-  static const std::array<Values, 5> all = {fixed_values(Code::kTrellis2), fixed_values(Code::kTrellis2p5),
-                                            fixed_values(Code::kTrellis3), fixed_values(Code::kTrellis3p5),
-                                            fixed_values(Code::kTrellis4)};
-  return all[bits_x2(code) - 4];
-}
-
 // Viterbi over one pattern of symbol lengths. Loops over windows are plain, so that the compiler makes vectors of them;
 // "unroll 1" keeps g++ from turning the short ones into scalar code first (twice as slow at 4 bits).
 template <int kEven, int kOdd>
 class Viterbi {
  public:
-  static constexpr Fixed kFixed = fixed_of(kEven, kOdd);
-  static constexpr int kLargestCost = largest_cost(kFixed);
+  static constexpr FixedCosts kFixed = fixed_costs(kEven, kOdd);
+  static constexpr int kLargestCost = kFixed.largest();
   static_assert((kFixed.settle + 1) * kLargestCost <= 32767);
   // Metric of a state that no path has reached: above all that have been reached, and a cost still fits on top.
   static constexpr std::int16_t kUnreached = 32767 - kLargestCost;
@@ -226,17 +203,25 @@ void write_stream(Code code, std::span<const std::uint8_t> windows, std::span<st
 
 }  // namespace
 
+// Built once: reading a function's static is a branch, making it a few hundred multiplications.
+const Values& window_values(Code code) {
+  static const std::array<Values, 5> all = {fixed_values(Code::kTrellis2), fixed_values(Code::kTrellis2p5),
+                                            fixed_values(Code::kTrellis3), fixed_values(Code::kTrellis3p5),
+                                            fixed_values(Code::kTrellis4)};
+  return all[bits_x2(code) - 4];
+}
+
 std::uint8_t boundary_state(Code code, std::span<const std::int16_t> x) {
-  return with_rate(code, [&]<int kEven, int kOdd>() { return find_boundary<kEven, kOdd>(values_of(code), x); });
+  return with_rate(code, [&]<int kEven, int kOdd>() { return find_boundary<kEven, kOdd>(window_values(code), x); });
 }
 
 void best_windows(Code code, std::span<const std::int16_t> x, std::uint8_t boundary, std::span<std::uint8_t> windows) {
   AXON_CHECK(x.size() >= 6 && x.size() % 2 == 0 && x.size() <= kMaxHeadDim && windows.size() == x.size());
-  with_rate(code, [&]<int kEven, int kOdd>() { find_windows<kEven, kOdd>(values_of(code), x, boundary, windows); });
+  with_rate(code, [&]<int kEven, int kOdd>() { find_windows<kEven, kOdd>(window_values(code), x, boundary, windows); });
 }
 
 void branch_costs(Code code, std::int16_t x, std::span<std::int16_t> costs) {
-  with_rate(code, [&]<int kEven, int kOdd>() { Viterbi<kEven, kOdd>(values_of(code)).costs(x, costs.data()); });
+  with_rate(code, [&]<int kEven, int kOdd>() { Viterbi<kEven, kOdd>(window_values(code)).costs(x, costs.data()); });
 }
 
 void encode_trellis(Code code, std::span<const std::int16_t> x, std::span<std::uint8_t> stream) {

@@ -16,6 +16,7 @@
 // The boundary state is taken from the best path over the last and the first 16 positions; then the whole vector is
 // coded from that state back to it.
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -35,6 +36,23 @@ void encode_trellis(Code code, std::span<const std::int16_t> x, std::span<std::u
 std::uint8_t boundary_state(Code code, std::span<const std::int16_t> x);
 // The cheapest cyclic path through `boundary`: windows [A], newest bit lowest.
 void best_windows(Code code, std::span<const std::int16_t> x, std::uint8_t boundary, std::span<std::uint8_t> windows);
+
+// Every state is reached from every other within `settle` steps, so metrics differ by at most settle * (largest cost)
+// and, with a state's metric taken off at each step, (settle + 1) * (largest cost) <= 32767 keeps them in int16.
+struct FixedCosts {
+  int limit;             // of |x - c|
+  int shift_a, shift_b;  // cost has 8 + a + b fraction bits
+  int settle;
+  constexpr int largest() const { return ((limit << shift_a) * (limit << shift_b)) >> 16; }
+};
+constexpr FixedCosts fixed_costs(int even_bits, int odd_bits) {  // symbols of positions 0 and 1
+  if (even_bits == 4) return {8191, 2, 2, 1};
+  if (even_bits == 3) return {8191, 1, 2, 2};
+  if (odd_bits == 3) return {8191, 1, 2, 3};
+  return {16383, 0, 1, 3};
+}
+// c by window, newest bit lowest.
+const std::array<std::int16_t, 256>& window_values(Code code);
 
 // Cost of value x under each window, newest bit lowest: costs [256].
 void branch_costs(Code code, std::int16_t x, std::span<std::int16_t> costs);

@@ -7,10 +7,18 @@
 
 namespace axon::cpu {
 
-Attention::Attention(std::size_t head_dim_max, std::size_t threads, Carver& carver)
+Attention::Attention(std::size_t head_dim_max, std::size_t threads, Arithmetic arithmetic, Carver& carver)
     : head_dim_max_(round_up(head_dim_max, 16)),
-      scratch_(carver.span<float>(threads * attention_floats(head_dim_max_))),
-      halves_(carver.span<std::uint16_t>(threads * attention_halves(head_dim_max_))) {}
+      arithmetic_(arithmetic),
+      floats_(carver.span<float>(threads * attention_floats(head_dim_max_))),
+      halves_(carver.span<std::uint16_t>(threads * attention_halves(head_dim_max_))),
+      coded_(carver.span<std::byte>(threads * attention_coded(head_dim_max_))) {}
+
+AttentionScratch Attention::scratch_of(std::size_t thread) const {
+  return {floats_.data() + thread * attention_floats(head_dim_max_),
+          halves_.data() + thread * attention_halves(head_dim_max_),
+          coded_.data() + thread * attention_coded(head_dim_max_)};
+}
 
 void Attention::run(ThreadPool& pool, Mat<const float> q, Mat<const float> k, Mat<const float> v, const KvCache& past,
                     std::uint64_t first_position, std::size_t window, Mat<float> y) const {
@@ -21,11 +29,8 @@ void Attention::run(ThreadPool& pool, Mat<const float> q, Mat<const float> k, Ma
   AXON_DCHECK(past.capacity + 1 >= std::min<std::uint64_t>(window, first_position));
   const auto reach = static_cast<std::int64_t>(std::min<std::uint64_t>(window, first_position + T));
   const AttentionCall call{q, k, v, past, first_position, reach, y};
-  const auto scratch = [&](std::size_t thread) {
-    return AttentionScratch{scratch_.data() + thread * attention_floats(head_dim_max_),
-                            halves_.data() + thread * attention_halves(head_dim_max_)};
-  };
-  const bool few = T <= kStreamTokensMax;
+  // Integer products are what streaming codes is for; in kExact a block of them becomes float32.
+  const bool few = T <= kStreamTokensMax && (past.layout == nullptr || arithmetic_ == Arithmetic::kFast);
   const std::size_t pieces = few ? T : (T + kTileQueries - 1) / kTileQueries;
   // Below some 16 K elements of keys, waking a thread takes longer than the work.
   const std::size_t keys = static_cast<std::size_t>(reach) * T;
@@ -34,10 +39,10 @@ void Attention::run(ThreadPool& pool, Mat<const float> q, Mat<const float> k, Ma
     for (std::size_t i = begin; i < end; ++i) {
       const std::size_t head = i / pieces, piece = i % pieces;
       if (few) {
-        attend_stream(call, head, piece, scratch(thread));
+        attend_stream(call, head, piece, scratch_of(thread));
       } else {
         const std::size_t t0 = piece * kTileQueries;
-        attend_tile(call, head, t0, std::min(kTileQueries, T - t0), scratch(thread));
+        attend_tile(call, head, t0, std::min(kTileQueries, T - t0), scratch_of(thread));
       }
     }
   });

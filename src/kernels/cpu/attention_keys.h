@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/cpu/coded_region.h"
 #include "kernels/device.h"
 
 namespace axon::cpu {
@@ -22,12 +23,30 @@ struct AttentionCall {
 // Up to this many tokens the ring is streamed once for each; beyond, a tile's 32 lanes are cheaper even half empty.
 inline constexpr std::size_t kStreamTokensMax = 8;
 inline constexpr std::size_t kTileQueries = 32;
-inline constexpr std::size_t kBlockKeys = 60;  // a multiple of the tile kernel's 6
+inline constexpr std::size_t kBlockKeys = 60;  // of floats: a multiple of the tile kernel's 6
+inline constexpr std::size_t kBlockKeysMax = turboquant::kTileTokens;  // of codes: a run of a compressed cache
 
 // A score that loses against every other, and a running maximum that loses against every true score but not against
 // kMaskedScore: so a masked key's weight is 2^-126, which vanishes beside the weight 1 of the largest.
 inline constexpr float kMaskedScore = -2e30f;
 inline constexpr float kNoMaximum = -1e30f;
+
+// The oldest key that query t0 sees; it sees no more of the ring than there is.
+inline std::int64_t first_visible(const AttentionCall& call, std::size_t t0) {
+  const auto kept = static_cast<std::int64_t>(std::min<std::uint64_t>(call.first_position, call.past.capacity));
+  return std::max(static_cast<std::int64_t>(t0) - call.window + 1, -kept);
+}
+
+// Calls f(position, run) for the runs of a compressed past that queries from t0 on see, in order of position.
+template <class F>
+void for_each_coded_run(const AttentionCall& call, std::size_t t0, F&& f) {
+  const std::uint64_t passed = call.first_position;
+  for (std::int64_t at = first_visible(call, t0); at < 0;) {
+    const turboquant::TokenRun run = call.past.head_plan.run_from(passed - static_cast<std::uint64_t>(-at), passed);
+    f(at, run);
+    at += static_cast<std::int64_t>(run.count);
+  }
+}
 
 // Keys with consecutive positions whose rows follow each other in memory.
 struct KeyRun {
@@ -39,14 +58,14 @@ struct KeyRun {
   bool half = false;                       // rows are float16, else float32
 };
 
-// The keys that at least one of the queries [t0, t1) sees, in order of position; empty runs have count 0.
+// The keys held as floats that at least one of the queries [t0, t1) sees, in order of position; empty runs have count
+// 0. Of a compressed past that is the call's own keys.
 inline std::array<KeyRun, 3> key_runs(const AttentionCall& call, std::size_t head, std::size_t t0, std::size_t t1) {
   const KvCache& past = call.past;
   const std::size_t A = past.head_dim;
-  const auto kept = static_cast<std::int64_t>(std::min<std::uint64_t>(call.first_position, past.capacity));
-  const std::int64_t first = std::max(static_cast<std::int64_t>(t0) - call.window + 1, -kept);
+  const std::int64_t first = first_visible(call, t0);
   std::array<KeyRun, 3> runs;
-  if (first < 0) {
+  if (first < 0 && past.layout == nullptr) {
     const auto count = static_cast<std::size_t>(-first);
     const std::size_t slot = (call.first_position - count) % past.capacity;
     const std::size_t before_wrap = std::min(count, past.capacity - slot);
@@ -72,12 +91,15 @@ inline std::array<KeyRun, 3> key_runs(const AttentionCall& call, std::size_t hea
 struct AttentionScratch {
   float* floats;          // attention_floats(A)
   std::uint16_t* halves;  // attention_halves(A)
+  std::byte* coded;       // attention_coded(A)
 };
 
-// The tile's q and y, transposed [A, 32]; a block's keys or values [60, A]; scores [60, 32]; maximum, sum and factor.
+// The tile's q and y, transposed [A, 32]; a block's keys or values [64, A]; scores [64, 32]; maximum, sum and factor.
 constexpr std::size_t attention_floats(std::size_t head_dim) {
-  return (2 * kTileQueries + kBlockKeys) * head_dim + kBlockKeys * kTileQueries + 3 * kTileQueries;
+  return (2 * kTileQueries + kBlockKeysMax) * head_dim + kBlockKeysMax * kTileQueries + 3 * kTileQueries;
 }
+// A block's keys or values in int8 [64, A], which is the scratch of the kernels on codes too; a query in int8 [A].
+constexpr std::size_t attention_coded(std::size_t head_dim) { return coded_scratch_bytes(head_dim) + head_dim; }
 // The call's own keys and values, rounded.
 constexpr std::size_t attention_halves(std::size_t head_dim) { return 2 * kStreamTokensMax * head_dim; }
 

@@ -1,6 +1,9 @@
 #include <cmath>
 
 #include "kernels/cpu/attention_keys.h"
+#include "kernels/cpu/coded_cache.h"
+#include "kernels/cpu/coded_keys.h"
+#include "kernels/cpu/coded_values.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/attention_stream.cc"
@@ -19,6 +22,7 @@ using cpu::AttentionScratch;
 using cpu::KeyRun;
 
 constexpr std::size_t kStreamKeys = 128;  // scores at a time; a multiple of every vector
+constexpr std::size_t kRunsAtOnce = 4;    // of codes: one softmax step for them costs less than four
 
 struct Query {
   std::size_t head_dim;
@@ -121,6 +125,45 @@ void stream(Query& query, const T* k, std::size_t k_stride, const T* v, std::siz
   }
 }
 
+// Runs of a compressed past that wait for their softmax step.
+struct PendingRuns {
+  turboquant::TokenRun runs[kRunsAtOnce];
+  std::size_t count = 0, tokens = 0;
+  HWY_ALIGN float scores[kRunsAtOnce * turboquant::kTileTokens];
+};
+
+void add_pending(Query& query, const turboquant::HeadView& head, PendingRuns& pending, std::span<std::byte> scratch) {
+  float factors[turboquant::kTileTokens];
+  if (pending.count == 0) return;
+  weigh(query, pending.scores, pending.tokens);
+  const float* weights = pending.scores;
+  for (std::size_t i = 0; i < pending.count; ++i) {
+    const cpu::CodedRegion values = cpu::values_of(head, pending.runs[i], factors);
+    cpu::add_values(values, {weights, 1, values.tokens()}, scratch, {query.y, 1, query.head_dim});
+    weights += values.tokens();
+  }
+  pending.count = pending.tokens = 0;
+}
+
+// The past of query t on its codes, by integer products.
+void stream_codes(Query& query, const AttentionCall& call, std::size_t h, std::size_t t, std::byte* coded) {
+  const std::size_t A = query.head_dim;
+  const turboquant::HeadView head = call.past.head(h);
+  const std::span<std::byte> scratch(coded, cpu::coded_scratch_bytes(A));
+  auto* q8 = reinterpret_cast<std::int8_t*>(coded + cpu::coded_scratch_bytes(A));
+  float scale, factors[turboquant::kTileTokens];
+  cpu::quantise_queries({query.q, 1, A}, {q8, 1, A}, {&scale, 1});
+  PendingRuns pending;
+  cpu::for_each_coded_run(call, t, [&](std::int64_t, const turboquant::TokenRun& run) {
+    const cpu::CodedRegion keys = cpu::keys_of(head, run, factors);
+    cpu::score(keys, {{q8, 1, A}, {&scale, 1}}, scratch, {pending.scores + pending.tokens, 1, run.count});
+    pending.runs[pending.count++] = run;
+    pending.tokens += run.count;
+    if (pending.count == kRunsAtOnce) add_pending(query, head, pending, scratch);
+  });
+  add_pending(query, head, pending, scratch);
+}
+
 void round_row(const float* from, std::uint16_t* to, std::size_t count) {
   for_lanes(count, [&](auto d, std::size_t i) HWY_ATTR { store_half(d, hn::LoadU(d, from + i), to + i); });
 }
@@ -145,9 +188,11 @@ void attend_stream_at_level(const AttentionCall& call, std::size_t head, std::si
     q[a] = call.q.row_ptr(t)[head * A + a] * scale;
     query.y[a] = 0.0f;
   }
+  const bool coded = call.past.layout != nullptr;
+  if (coded) stream_codes(query, call, head, t, scratch.coded);
   for (KeyRun run : cpu::key_runs(call, head, t, t + 1)) {
     if (run.count == 0) continue;
-    if (!run.half && call.past.dtype == DType::kF16) run = rounded(run, A, scratch.halves);
+    if (!run.half && !coded && call.past.dtype == DType::kF16) run = rounded(run, A, scratch.halves);
     if (run.half) {
       stream(query, static_cast<const std::uint16_t*>(run.k), run.k_stride, static_cast<const std::uint16_t*>(run.v),
              run.v_stride, run.count);

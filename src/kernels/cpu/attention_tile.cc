@@ -1,6 +1,7 @@
 #include <cmath>
 
 #include "kernels/cpu/attention_keys.h"
+#include "kernels/cpu/coded_cache.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/attention_tile.cc"
@@ -29,8 +30,8 @@ struct Tile {
   std::size_t count;  // queries; the other lanes carry zeros
   float* q;           // [A, 32] times log2(e) / sqrt(A)
   float* y;           // [A, 32] sum of weight * value so far
-  float* rows;        // [60, A] a block's keys or values, when they must be converted
-  float* scores;      // [60, 32] scores, then weights
+  float* rows;        // [64, A] a block's keys or values, when they must be converted
+  float* scores;      // [64, 32] scores, then weights
   float* maximum;     // [32]
   float* sum;         // [32]
   float* factor;      // [32] what the last block's new maximum makes of older sums
@@ -66,8 +67,24 @@ HWY_INLINE Rows rows_as_floats(const void* from, bool half, std::size_t stride, 
   const std::size_t A = call.past.head_dim;
   if (half) return converted(static_cast<const std::uint16_t*>(from) + first * stride, stride, count, A, false, to);
   const float* rows = static_cast<const float*>(from) + first * stride;
-  if (call.past.dtype == DType::kF32) return {rows, stride};
+  if (call.past.dtype == DType::kF32 || call.past.layout != nullptr) return {rows, stride};
   return converted(rows, stride, count, A, true, to);
+}
+
+// The vectors that a region's codes stand for.
+Rows coded_rows(const cpu::CodedRegion& region, std::byte* scratch, float* to) {
+  const std::size_t A = region.head_dim;
+  auto* values = reinterpret_cast<std::int8_t*>(scratch);
+  cpu::decode(region, {values, region.tokens(), A});
+  for (std::size_t j = 0; j < region.tokens(); ++j) {
+    for_lanes(A, [&](auto d, std::size_t a) HWY_ATTR {
+      const hn::Rebind<std::int8_t, decltype(d)> d8;
+      const hn::Rebind<std::int32_t, decltype(d)> d32;
+      const auto value = hn::ConvertTo(d, hn::PromoteTo(d32, hn::LoadU(d8, values + j * A + a)));
+      hn::StoreU(hn::Mul(value, hn::Set(d, region.factors[j])), d, to + j * A + a);
+    });
+  }
+  return {to, A};
 }
 
 // acc[r] += broadcast(x[r * x_row]) * lanes, for kRows x and two vectors of lanes: one step of a product whose left
@@ -187,8 +204,8 @@ Tile begin_tile(const AttentionCall& call, std::size_t head, std::size_t t0, std
   Tile tile{A, count, scratch, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr};
   tile.y = tile.q + A * kTileQueries;
   tile.rows = tile.y + A * kTileQueries;
-  tile.scores = tile.rows + kBlockKeys * A;
-  tile.maximum = tile.scores + kBlockKeys * kTileQueries;
+  tile.scores = tile.rows + cpu::kBlockKeysMax * A;
+  tile.maximum = tile.scores + cpu::kBlockKeysMax * kTileQueries;
   tile.sum = tile.maximum + kTileQueries;
   tile.factor = tile.sum + kTileQueries;
   const float scale = 0x1.715476p0f / std::sqrt(static_cast<float>(A));  // log2(e): the kernels raise 2
@@ -206,13 +223,32 @@ void attend_tile_at_level(const AttentionCall& call, std::size_t head, std::size
                           AttentionScratch scratch) {
   const std::size_t A = call.past.head_dim;
   const Tile tile = begin_tile(call, head, t0, count, scratch.floats);
+  // Keys and values are asked for one after the other: both are made in tile.rows.
+  const auto add = [&](std::int64_t position, std::size_t keys, const auto& k_rows, const auto& v_rows) {
+    score_block(tile, k_rows(), keys);
+    mask_block(tile, keys, position - static_cast<std::int64_t>(t0), call.window);
+    weigh_block(tile, keys);
+    add_block(tile, v_rows(), keys);
+  };
+  if (call.past.layout != nullptr) {
+    const turboquant::HeadView coded = call.past.head(head);
+    float factors[turboquant::kTileTokens];
+    cpu::for_each_coded_run(call, t0, [&](std::int64_t position, const turboquant::TokenRun& run) {
+      add(
+          position, run.count,
+          [&] { return coded_rows(cpu::keys_of(coded, run, factors), scratch.coded, tile.rows); },
+          [&] { return coded_rows(cpu::values_of(coded, run, factors), scratch.coded, tile.rows); });
+    });
+  }
   for (const KeyRun& run : cpu::key_runs(call, head, t0, t0 + count)) {
     for (std::size_t first = 0; first < run.count; first += kBlockKeys) {
       const std::size_t keys = std::min(kBlockKeys, run.count - first);
-      score_block(tile, rows_as_floats(run.k, run.half, run.k_stride, first, keys, call, tile.rows), keys);
-      mask_block(tile, keys, run.first + static_cast<std::int64_t>(first) - static_cast<std::int64_t>(t0), call.window);
-      weigh_block(tile, keys);
-      add_block(tile, rows_as_floats(run.v, run.half, run.v_stride, first, keys, call, tile.rows), keys);
+      const auto rows = [&](const void* from, std::size_t stride) {
+        return rows_as_floats(from, run.half, stride, first, keys, call, tile.rows);
+      };
+      add(
+          run.first + static_cast<std::int64_t>(first), keys, [&] { return rows(run.k, run.k_stride); },
+          [&] { return rows(run.v, run.v_stride); });
     }
   }
   for (std::size_t i = 0; i < count; ++i) {

@@ -3,22 +3,27 @@
 #include <algorithm>
 
 #include "kernels/cpu/coded_portable.h"
+#include "kernels/cpu/coded_round.h"
+#include "tensor/dtype.h"
 
 namespace axon::cpu {
+
+std::uint16_t to_tail(std::span<const float> x, std::int8_t* values) {
+  float unlike = 0;  // NaN if x holds one or an infinity
+  for (const float v : x) unlike += v * 0.0f;
+  const std::uint16_t half = float_to_f16(coded::largest_magnitude(x.data(), x.size()) / 127.0f);
+  const bool fits = unlike == 0 && half < 0x7C00;
+  coded::round_to_int8(x.data(), x.size(), fits ? f16_to_float(half) : 0.0f, values);
+  return fits ? half : std::uint16_t{0x7E00};
+}
 
 void quantise_queries(Mat<const float> q, Mat<std::int8_t> values, std::span<float> scales) {
   AXON_DCHECK(values.rows == q.rows && values.cols == q.cols && scales.size() == q.rows);
   for (std::size_t r = 0; r < q.rows; ++r) {
     const float* x = q.row_ptr(r);
-    std::int8_t* out = values.row_ptr(r);
     const float scale = coded::largest_magnitude(x, q.cols) / 127.0f;
     scales[r] = scale;
-    for (std::size_t i = 0; i < q.cols; ++i) {
-      const float scaled = scale > 0 ? x[i] / scale : 0.0f;
-      // Comparisons that a NaN fails: it becomes 0, and its scale NaN.
-      const float bounded = scaled >= -127.0f ? (scaled <= 127.0f ? scaled : 127.0f) : (scaled < 0 ? -127.0f : 0.0f);
-      out[i] = static_cast<std::int8_t>(coded::round_away(bounded));
-    }
+    coded::round_to_int8(x, q.cols, scale, values.row_ptr(r));
   }
 }
 

@@ -14,6 +14,9 @@ struct Int8Queries {
 // values [R, A], scales [R] <- q [R, A]; as turboquant::quantise_query. Elements that are no number become 0.
 void quantise_queries(Mat<const float> q, Mat<std::int8_t> values, std::span<float> scales);
 
+// values [A] <- x / scale, returns the scale in half precision; as turboquant::Codec::to_tail asks.
+std::uint16_t to_tail(std::span<const float> x, std::int8_t* values);
+
 // scores [R, T] <- (float(sum) * factor_t) * query scale: equal to turboquant::score to the bit. The keys are decoded
 // once for every 16 rows. scratch: coded_scratch_bytes(A).
 void score(const CodedRegion& keys, const Int8Queries& q, std::span<std::byte> scratch, Mat<float> scores);

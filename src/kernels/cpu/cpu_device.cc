@@ -1,5 +1,6 @@
 #include "kernels/cpu/cpu_device.h"
 
+#include <chrono>
 #include <utility>
 
 #include "kernels/cpu/conv.h"
@@ -15,12 +16,26 @@ MatmulLimits matmul_limits(const DeviceLimits& limits) {
   return {.x_elements_max = limits.x_elements_max, .cols_max = limits.cols_max, .rows_of_x_max = limits.rows_of_x_max};
 }
 
+// Adds what passes while it lives.
+class Stopwatch {
+ public:
+  explicit Stopwatch(double& seconds) : seconds_(seconds) {}
+  Stopwatch(const Stopwatch&) = delete;
+  Stopwatch& operator=(const Stopwatch&) = delete;
+  ~Stopwatch() { seconds_ += std::chrono::duration<double>(Clock::now() - start_).count(); }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  double& seconds_;
+  const Clock::time_point start_ = Clock::now();
+};
+
 }  // namespace
 
 // The same parts in the same order as the constructor's members.
 Carver CpuDevice::scratch(const DeviceLimits& limits, std::size_t threads) {
   Carver carver;
-  Attention(limits.head_dim_max, threads, carver);
+  Attention(limits.head_dim_max, threads, Arithmetic::kFast, carver);
   Scan(limits.states_max, threads, carver);
   Matmul::carve_scratch(matmul_limits(limits), threads, carver);
   return carver;
@@ -36,7 +51,7 @@ CpuDevice::CpuDevice(Arena arena, const DeviceLimits& limits, std::size_t thread
     : arena_(std::move(arena)),
       carver_(arena_.carver()),
       pool_(threads),
-      attention_(limits.head_dim_max, threads, carver_),
+      attention_(limits.head_dim_max, threads, arithmetic, carver_),
       scan_(limits.states_max, threads, carver_),
       matmul_(matmul_limits(limits), arithmetic, pool_, carver_) {}
 
@@ -57,12 +72,19 @@ void CpuDevice::conv_silu(Mat<const float> x, Mat<const float> taps, std::span<c
 
 void CpuDevice::scan(const ScanInput& in, Mat<float> h, Mat<float> y) { scan_.run(pool_, in, h, y); }
 
+void CpuDevice::rotate(const turboquant::Rotation& rotation, bool back, Mat<float> x) {
+  const Stopwatch watch(kv_seconds_.rotate);
+  cpu::rotate(pool_, rotation, back, x);
+}
+
 void CpuDevice::attend(Mat<const float> q, Mat<const float> k, Mat<const float> v, const KvCache& past,
                        std::uint64_t first_position, std::size_t window, Mat<float> y) {
+  const Stopwatch watch(kv_seconds_.attend);
   attention_.run(pool_, q, k, v, past, first_position, window, y);
 }
 
 void CpuDevice::append(Mat<const float> k, Mat<const float> v, std::uint64_t first_position, const KvCache& cache) {
+  const Stopwatch watch(kv_seconds_.append);
   cpu::append(pool_, k, v, first_position, cache);
 }
 

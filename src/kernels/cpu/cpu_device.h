@@ -22,6 +22,11 @@ struct DeviceLimits {
   std::size_t states_max = 0;      // N, of scan
 };
 
+// Time spent in the verbs that deal with keys and values, by the clock on the wall.
+struct KvSeconds {
+  double attend = 0, append = 0, rotate = 0;
+};
+
 // After create() no verb allocates. One verb at a time.
 class CpuDevice : public Device {
  public:
@@ -38,6 +43,7 @@ class CpuDevice : public Device {
   void conv_silu(Mat<const float> x, Mat<const float> taps, std::span<const float> bias, Mat<float> tail,
                  Mat<float> u) override;
   void scan(const ScanInput& in, Mat<float> h, Mat<float> y) override;
+  void rotate(const turboquant::Rotation& rotation, bool back, Mat<float> x) override;
   void attend(Mat<const float> q, Mat<const float> k, Mat<const float> v, const KvCache& past,
               std::uint64_t first_position, std::size_t window, Mat<float> y) override;
   void append(Mat<const float> k, Mat<const float> v, std::uint64_t first_position, const KvCache& cache) override;
@@ -47,6 +53,9 @@ class CpuDevice : public Device {
                Mat<const float> shared, Mat<const float> shared_gate, Mat<float> x) override;
 
   std::size_t threads() const { return pool_.size(); }
+  // Since the device was made, or the last reset.
+  const KvSeconds& kv_seconds() const { return kv_seconds_; }
+  void reset_kv_seconds() { kv_seconds_ = {}; }
   // For work outside the verbs (loading, conversion), never while a verb runs.
   ThreadPool& pool() { return pool_; }
 
@@ -59,6 +68,7 @@ class CpuDevice : public Device {
   Attention attention_;
   Scan scan_;
   Matmul matmul_;
+  KvSeconds kv_seconds_;
 };
 
 }  // namespace axon::cpu
