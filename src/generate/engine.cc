@@ -27,6 +27,13 @@ void add(std::vector<PlanLine>& lines, std::string_view account, const Carver& c
   line.pieces.insert(line.pieces.end(), carver.pieces().begin(), carver.pieces().end());
 }
 
+// One for each session.
+std::vector<SessionOptions> session_options(const EngineOptions& options) {
+  std::vector<SessionOptions> out(1 + options.more_kv.size(), options.session);
+  for (std::size_t i = 0; i < options.more_kv.size(); ++i) out[1 + i].kv = options.more_kv[i];
+  return out;
+}
+
 }  // namespace
 
 Bytes EnginePlan::total() const {
@@ -47,10 +54,14 @@ cpu::DeviceLimits device_limits(const Config& c, std::size_t tokens) {
 
 Result<EnginePlan> Engine::plan(const Config& config, const Safetensors& tensors, const TokenizerShape* tokenizer,
                                 const EngineOptions& options) {
+  const std::vector<SessionOptions> sessions = session_options(options);
+  for (const SessionOptions& session : sessions) AXON_TRY(Session::check(config, session));
   EnginePlan plan{.weights = AXON_TRY(plan_weights(config, tensors, options.weights, options.threads)), .lines = {}};
   for (const WeightsPlan::Zone& zone : plan.weights.zones) add(plan.lines, zone.account, zone.bytes());
-  Session::plan(config, options.session,
-                [&](std::string_view account, const Carver& carver) { add(plan.lines, account, carver); });
+  for (const SessionOptions& session : sessions) {
+    Session::plan(config, session,
+                  [&](std::string_view account, const Carver& carver) { add(plan.lines, account, carver); });
+  }
   const std::size_t tokens = std::min(options.session.prefill_chunk, options.session.context);
   add(plan.lines, account::kWorkspace, cpu::CpuDevice::scratch(device_limits(config, tokens), options.threads));
   add(plan.lines, account::kLogits, measure_sampler(config));
@@ -88,7 +99,9 @@ Result<std::unique_ptr<Engine>> Engine::create(ModelFiles files, const Tokenizer
   }
   engine->model_.emplace(
       AXON_TRY(Model::load(config, std::move(files.tensors), plan.weights, ledger, engine->device_->pool(), progress)));
-  engine->session_.emplace(AXON_TRY(Session::create(*engine->model_, *engine->device_, ledger, options.session)));
+  for (const SessionOptions& session : session_options(options)) {
+    engine->sessions_.push_back(AXON_TRY(Session::create(*engine->model_, *engine->device_, ledger, session)));
+  }
   engine->sampler_arena_ = AXON_TRY(Arena::create(ledger, account::kLogits, measure_sampler(config).peak()));
   Carver carver = engine->sampler_arena_.carver();
   engine->sampler_.emplace(options.sampling, config.vocab_size, carver);

@@ -27,7 +27,8 @@ struct EngineOptions {
   SessionOptions session;
   SamplingOptions sampling;
   std::size_t threads = 1;
-  Bytes text;  // texts and ids that the command holds beside the session
+  Bytes text;                        // texts and ids that the command holds beside the session
+  std::vector<KvType> more_kv = {};  // sessions beside the first that differ in how they hold keys and values alone
 };
 
 struct PlanLine {
@@ -62,7 +63,8 @@ class Engine {
   const Ledger& ledger() const { return ledger_; }
   const Model& model() const { return *model_; }
   const Tokenizer& tokenizer() const { return *tokenizer_; }
-  Session& session() { return *session_; }
+  std::size_t sessions() const { return sessions_.size(); }
+  Session& session(std::size_t i = 0) { return sessions_[i]; }  // then more_kv, in its order
   Sampler& sampler() { return *sampler_; }
   cpu::CpuDevice& device() { return *device_; }
 
@@ -73,7 +75,7 @@ class Engine {
   std::unique_ptr<cpu::CpuDevice> device_;
   std::optional<Tokenizer> tokenizer_;
   std::optional<Model> model_;
-  std::optional<Session> session_;
+  std::vector<Session> sessions_;
   Arena sampler_arena_;
   std::optional<Sampler> sampler_;
 };

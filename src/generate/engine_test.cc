@@ -40,6 +40,10 @@ TEST(Engine, PlanEqualsLedgerForEveryChoice) {
   add("fast", [](EngineOptions& o) { o.session.arithmetic = Arithmetic::kFast; });
   add("rows of logits", [](EngineOptions& o) { o.session.logits_rows = 32; });
   add("texts", [](EngineOptions& o) { o.text = 3_MiB; });
+  for (const KvType& type : kv_types()) {
+    add(fmt::format("kv {}", type.name()), [&](EngineOptions& o) { o.session.kv = type; });
+  }
+  add("all kv", [](EngineOptions& o) { o.more_kv.assign(kv_types().begin(), kv_types().end()); });
 
   const auto ids = some_ids(50);
   for (const auto& [what, options] : cases) {
@@ -55,6 +59,10 @@ TEST(Engine, PlanEqualsLedgerForEveryChoice) {
         engine->session().prefill(std::span(ids).first(std::min<std::size_t>(50, options.session.context))).ok());
     if (engine->session().room() > 0) engine->session().step(1);
     engine->sampler().sample(engine->session().logits());
+    for (std::size_t i = 1; i < engine->sessions(); ++i) {
+      EXPECT_EQ(engine->session(i).options().kv_type(), options.more_kv[i - 1]);
+      EXPECT_TRUE(engine->session(i).prefill(ids).ok());
+    }
     EXPECT_EQ(engine->ledger().peak(), plan.total()) << what;
   }
 }
@@ -71,6 +79,19 @@ TEST(Engine, OneByteLessIsRefused) {
     EXPECT_EQ(refused.error().code, ErrorCode::kOverBudget);
     EXPECT_TRUE(folder.create(options, total).ok());  // nothing is left of the attempt
   }
+}
+
+TEST(Engine, EverySessionMustHoldTheModel) {
+  Config config = engine_config();
+  config.num_heads = 8;  // head_dim 8: no compressed type
+  const EngineFolder folder(config);
+  EngineOptions options = EngineFolder::small_options();
+  options.more_kv = {DType::kF16};
+  EXPECT_TRUE(Engine::plan(folder.files(), &folder.shape(), options).ok());
+  options.more_kv.push_back(kv_types().back());
+  const auto refused = Engine::plan(folder.files(), &folder.shape(), options);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code, ErrorCode::kUnsupported);
 }
 
 TEST(Engine, MemoryGrowsOnlyWithWhatItShould) {

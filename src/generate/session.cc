@@ -12,12 +12,19 @@ std::size_t tokens_max(const SessionOptions& o) { return std::min(o.prefill_chun
 void Session::plan(const Config& config, const SessionOptions& options,
                    const std::function<void(std::string_view, const Carver&)>& visit) {
   const auto shapes = state_shapes(config, options.context);
-  SequenceState::plan(shapes, kv_dtype(options.arithmetic), visit);
+  SequenceState::plan(shapes, options.kv_type(), visit);
   Carver workspace, logits;
   ModelWorkspace(workspace, tokens_max(options), config);
   logits.mat<float>(options.logits_rows, config.vocab_size);
   visit(account::kWorkspace, workspace);
   visit(account::kLogits, logits);
+}
+
+Status Session::check(const Config& config, const SessionOptions& options) {
+  for (const LayerStateShape& shape : state_shapes(config, options.context)) {
+    if (shape.attention) AXON_TRY(check_kv_type(options.kv_type(), shape.head_dim));
+  }
+  return Ok{};
 }
 
 Result<Session> Session::create(const Model& model, Device& device, Ledger& ledger, const SessionOptions& options) {
@@ -26,8 +33,9 @@ Result<Session> Session::create(const Model& model, Device& device, Ledger& ledg
   session.device_ = &device;
   session.options_ = options;
   const Config& config = model.config();
+  AXON_TRY(check(config, options));
   session.state_ =
-      AXON_TRY(SequenceState::create(ledger, state_shapes(config, options.context), kv_dtype(options.arithmetic)));
+      AXON_TRY(SequenceState::create(ledger, state_shapes(config, options.context), options.kv_type()));
   Bytes workspace_size, logits_size;
   plan(config, options, [&](std::string_view account, const Carver& carver) {
     if (account == account::kWorkspace) workspace_size = carver.peak();
@@ -70,6 +78,16 @@ Status Session::prefill(std::span<const std::uint32_t> ids, const Progress& prog
 }
 
 void Session::step(std::uint32_t id) { forward({&id, 1}); }
+
+Status Session::restore(const SavedState& saved, std::string_view model) {
+  last_ = 0;
+  const StateTarget target{.shapes = {},
+                           .kv = {},
+                           .model = model,
+                           .context = options_.context,
+                           .vocab_size = model_->config().vocab_size};
+  return saved.restore(target, state_);
+}
 
 std::span<float> Session::logits() { return logits_of(last_ - 1, 1).row(0); }
 

@@ -3,11 +3,13 @@
 
 #include <atomic>
 #include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "memory/arena.h"
 #include "model/model.h"
+#include "state/saved_state.h"
 #include "state/sequence_state.h"
 
 namespace axon {
@@ -17,16 +19,18 @@ struct SessionOptions {
   std::size_t prefill_chunk = 256;  // tokens in one pass
   Arithmetic arithmetic = Arithmetic::kFast;
   std::size_t logits_rows = 1;  // positions whose logits are wanted at once
-};
+  std::optional<KvType> kv = {};  // none: float32 in exact arithmetic, else half precision
 
-// In exact arithmetic the ring holds float32, else half precision.
-inline DType kv_dtype(Arithmetic arithmetic) { return arithmetic == Arithmetic::kExact ? DType::kF32 : DType::kF16; }
+  KvType kv_type() const { return kv.value_or(arithmetic == Arithmetic::kExact ? DType::kF32 : DType::kF16); }
+};
 
 class Session {
  public:
-  // Calls visit(account, carver); the carver has measured what create() will reserve.
+  // Calls visit(account, carver); the carver has measured what create() will reserve. check() has passed.
   static void plan(const Config& config, const SessionOptions& options,
                    const std::function<void(std::string_view, const Carver&)>& visit);
+  // kUnsupported for a KV type that cannot hold the model's vectors.
+  static Status check(const Config& config, const SessionOptions& options);
   // `model` and `device` must outlive the session.
   static Result<Session> create(const Model& model, Device& device, Ledger& ledger, const SessionOptions& options);
 
@@ -50,6 +54,12 @@ class Session {
   const Model& model() const { return *model_; }
   void reset() { state_.reset(); }
   SequenceState& state() { return state_; }
+
+  // Writes what the sequence remembers (state/saved_state.h). kIo, and then the older file is as it was.
+  Status save(const std::string& path, const StateNotes& notes) const { return save_state(state_, notes, path); }
+  // Goes on where a saved sequence stopped; `model` is this model's fingerprint. Logits are there once a token has been
+  // read. Errors as SavedState::restore; then the session is as after reset().
+  Status restore(const SavedState& saved, std::string_view model);
 
  private:
   Session() = default;

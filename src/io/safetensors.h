@@ -106,10 +106,12 @@ class Safetensors {
 // does every tensor whose predecessors' sizes allow it without holes (put large ones first). Movable.
 class SafetensorsWriter {
  public:
-  // Creates `path`.tmp-<pid> beside `path` and writes the header. kInvalidArgument when `path` exists, and for a tensor
-  // list that the reader would refuse (a doubled or non-UTF-8 name, too many, sizes that overflow).
+  // Creates `path`.tmp-<pid> beside `path` and writes the header. kInvalidArgument as AtomicFile::create when `path`
+  // exists, and for a tensor list that the reader would refuse (a doubled or non-UTF-8 name, too many, sizes that
+  // overflow).
   static Result<SafetensorsWriter> create(const std::string& path, const std::vector<TensorHeader>& tensors,
-                                          const std::map<std::string, std::string>& metadata);
+                                          const std::map<std::string, std::string>& metadata,
+                                          Existing existing = Existing::kRefuse);
 
   // The next bytes of the data section, not more than were announced. kIo with path and reason ("No space left on
   // device"). Destroying an unfinished writer removes the temporary file.

@@ -110,11 +110,12 @@ Result<Safetensors> Safetensors::unwritten(const std::vector<TensorHeader>& tens
 }
 
 Result<SafetensorsWriter> SafetensorsWriter::create(const std::string& path, const std::vector<TensorHeader>& tensors,
-                                                    const std::map<std::string, std::string>& metadata) {
+                                                    const std::map<std::string, std::string>& metadata,
+                                                    Existing existing) {
   std::uint64_t data_size = 0;
   Result<std::string> header = make_header(tensors, metadata, data_size);
   if (!header.ok()) return Error{header.error().code, fmt::format("{}: {}", path, header.error().message)};
-  AtomicFile file = AXON_TRY(AtomicFile::create(path));
+  AtomicFile file = AXON_TRY(AtomicFile::create(path, existing));
   SafetensorsWriter writer(std::move(file), data_size);
   AXON_TRY(writer.file_.write(std::string_view(header.value())));
   writer.begins_.push_back(header.value().size());

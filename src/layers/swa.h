@@ -8,6 +8,7 @@ namespace axon {
 
 struct SwaWeights {
   Weight q_proj, k_proj, v_proj, o_proj;  // [D, D] each
+  bool rotated = false;                   // q, k, v come in the basis of the compressed cache, o takes it back
 };
 
 struct SwaScratch {

@@ -6,6 +6,7 @@
 
 #include "base/bytes.h"
 #include "io/json.h"
+#include "quant/turboquant_rotation.h"
 
 namespace axon {
 namespace {
@@ -18,6 +19,7 @@ struct Field {
   double Config::*real;
   std::uint64_t max;
   bool required;
+  std::string_view word = {};  // a flag that is this string where it is set and absent where it is not
 };
 
 constexpr Field number(std::string_view key, std::uint64_t Config::*member, std::uint64_t max, bool required = true) {
@@ -43,7 +45,17 @@ constexpr std::array kFields = {
     Field{"weight_tying", nullptr, &Config::weight_tying, nullptr, 0, true},
     number("max_seq_len", &Config::max_seq_len, 1u << 30),
     Field{"rms_norm_eps", nullptr, nullptr, &Config::rms_norm_eps, 0, true},
+    // The number is the rotation's: another choice of signs or factors would be another word.
+    Field{"kv_rotation", nullptr, &Config::kv_rotated, nullptr, 0, false, "turboquant-1"},
 };
+
+// The value in JSON; empty for a key that is left out.
+std::string value_of(const Config& config, const Field& field) {
+  if (field.number != nullptr) return fmt::format("{}", config.*field.number);
+  if (field.real != nullptr) return fmt::format("{}", config.*field.real);
+  if (field.word.empty()) return config.*field.flag ? "true" : "false";
+  return config.*field.flag ? json_quote(field.word) : "";
+}
 
 // Book-keeping of other programs: says nothing that the tensors do not say themselves.
 constexpr std::array<std::string_view, 8> kForeign = {
@@ -80,6 +92,11 @@ class ConfigReader : public JsonHandler {
       return make_error(ErrorCode::kUnsupported, "model_type {} is not one this program runs (bit_axon)",
                         json_quote(v.substr(0, 80)));
     }
+    if (depth_ == 1 && field_ != nullptr && !field_->word.empty()) {
+      if (v != field_->word) return value(json_quote(v.substr(0, 80)));
+      config.*field_->flag = true;
+      return Ok{};
+    }
     return value("a string");
   }
   Status unsigned_integer(std::uint64_t v) override {
@@ -95,10 +112,10 @@ class ConfigReader : public JsonHandler {
     return value("a number");
   }
   Status negative_integer(std::int64_t v) override {
-    if (depth_ == 1 && field_ != nullptr) {
+    if (depth_ == 1 && field_ != nullptr && field_->flag == nullptr) {
       return make_error(ErrorCode::kInvalidArgument, "{} must be positive, but is {}", field_->key, v);
     }
-    return Ok{};
+    return value("a number");
   }
   Status real(double v) override {
     if (depth_ == 1 && field_ != nullptr && field_->real != nullptr) {
@@ -111,7 +128,7 @@ class ConfigReader : public JsonHandler {
     return value("a fraction");
   }
   Status boolean(bool v) override {
-    if (depth_ == 1 && field_ != nullptr && field_->flag != nullptr) {
+    if (depth_ == 1 && field_ != nullptr && field_->flag != nullptr && field_->word.empty()) {
       config.*field_->flag = v;
       return Ok{};
     }
@@ -143,10 +160,11 @@ class ConfigReader : public JsonHandler {
   }
   Status value(std::string_view kind) const {
     if (depth_ != 1 || foreign_) return Ok{};
-    const std::string_view wanted = field_ == nullptr           ? "something else"
-                                    : field_->number != nullptr ? "a whole number"
-                                    : field_->flag != nullptr   ? "true or false"
-                                                                : "a number";
+    const std::string wanted = field_ == nullptr           ? "something else"
+                               : !field_->word.empty()     ? json_quote(field_->word)
+                               : field_->number != nullptr ? "a whole number"
+                               : field_->flag != nullptr   ? "true or false"
+                                                           : "a number";
     return make_error(ErrorCode::kInvalidArgument, "{} must be {}, but is {}", field_ == nullptr ? "?" : field_->key,
                       wanted, kind);
   }
@@ -172,6 +190,12 @@ Status check_config(const Config& c, std::string_view what) {
     return make_error(ErrorCode::kUnsupported, "{}: moe_shared_expert is false, but every model of this family has one",
                       what);
   }
+  if (c.kv_rotated && !turboquant::supports_head_dim(c.head_dim())) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "{}: kv_rotation needs a head_dim that is a multiple of 16, at most {}, but hidden_dim {} / "
+                      "num_heads {} is {}",
+                      what, turboquant::kMaxHeadDim, c.hidden_dim, c.num_heads, c.head_dim());
+  }
   // 2^46 weights are 128 TiB in bf16: past this, sums of sizes could leave 64 bits.
   const auto experts = checked_mul(3 * c.moe_num_experts * c.moe_intermediate_dim, c.hidden_dim);
   const auto mixer = checked_mul(c.ssm_intermediate_dim(), 3 * c.hidden_dim + 4 * c.ssm_d_state + c.ssm_d_conv + 8);
@@ -193,15 +217,12 @@ Result<Config> parse_config(std::string_view json, std::string_view what) {
 }
 
 std::string to_json(const Config& config) {
-  std::string out = "{\n";
+  std::string out;
   for (const Field& field : kFields) {
-    out += fmt::format("  \"{}\": ", field.key);
-    if (field.number != nullptr) out += fmt::format("{}", config.*field.number);
-    if (field.flag != nullptr) out += config.*field.flag ? "true" : "false";
-    if (field.real != nullptr) out += fmt::format("{}", config.*field.real);
-    out += &field == &kFields.back() ? "\n" : ",\n";
+    const std::string value = value_of(config, field);
+    if (!value.empty()) out += fmt::format("{}  \"{}\": {}", out.empty() ? "{\n" : ",\n", field.key, value);
   }
-  return out + "}\n";
+  return out + "\n}\n";
 }
 
 std::span<const std::string_view> preset_names() {
@@ -263,12 +284,10 @@ Result<Config> with_setting(const Config& config, std::string_view setting) {
     // Through the one parser: the value replaces the key's in the printed config.
     std::string json = "{";
     for (const Field& other : kFields) {
-      std::string text = std::string(value);
-      if (other.key != key) {
-        text = other.number != nullptr ? fmt::format("{}", config.*other.number)
-               : other.flag != nullptr ? (config.*other.flag ? "true" : "false")
-                                       : fmt::format("{}", config.*other.real);
-      }
+      const std::string text = other.key != key     ? value_of(config, other)
+                               : other.word.empty() ? std::string(value)
+                                                    : json_quote(value);
+      if (other.key != key && text.empty()) continue;
       json += fmt::format("{}\"{}\": {}", json.size() > 1 ? ", " : "", other.key, text);
     }
     return parse_config(json + "}", fmt::format("--set {}", setting));

@@ -12,7 +12,7 @@
 namespace axon {
 
 // Shapes of weights follow from these alone. Every field is required in a config.json but ssm_scan_step, which changes
-// only the order of work. Checked by parse_config; nobody checks again.
+// only the order of work, and kv_rotation, which few models have. Checked by parse_config; nobody checks again.
 struct Config {
   std::uint64_t vocab_size = 0;
   std::uint64_t hidden_dim = 0;  // D
@@ -31,6 +31,9 @@ struct Config {
   bool weight_tying = true;                // the head is the embedding when the file has no lm_head
   std::uint64_t max_seq_len = 0;
   double rms_norm_eps = 1e-6;
+  // "kv_rotation": "turboquant-1". Each head's q, k and v come out of their matrices as R q, R k, R v, and o_proj takes
+  // R v (turboquant::Rotation; docs/design/0010-the-rotation-is-in-the-weights.md): the same function either way.
+  bool kv_rotated = false;
 
   std::uint64_t head_dim() const { return hidden_dim / num_heads; }               // A
   std::uint64_t ssm_intermediate_dim() const { return hidden_dim * ssm_expand; }  // E
@@ -43,12 +46,13 @@ Result<Config> parse_config(std::string_view json, std::string_view what);
 // The relations between the fields; parse_config and with_setting end with it.
 Status check_config(const Config& config, std::string_view what);
 
-std::string to_json(const Config& config);  // as the original writes it, indent 2
+// As the original writes it, indent 2; kv_rotation, which it does not know, only when set.
+std::string to_json(const Config& config);
 
 // "nano", "small", "medium", "3b", "6b"; kInvalidArgument lists them.
 Result<Config> preset(std::string_view name);
 std::span<const std::string_view> preset_names();
-// `setting`: "key=value", e.g. "swa_window_size=65536".
+// `setting`: "key=value", e.g. "swa_window_size=65536", "kv_rotation=turboquant-1".
 Result<Config> with_setting(const Config& config, std::string_view setting);
 
 // One block of the stack: x += mixer(norm(x)); if (moe) x += moe(norm(x)).

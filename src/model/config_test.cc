@@ -141,6 +141,60 @@ TEST(Config, RefusesContradictions) {
                  "the shapes multiply to more than 2^46 weights");
 }
 
+TEST(Config, KvRotationIsThereOrNot) {
+  const Config plain = preset("nano").value();
+  Config rotated = plain;
+  rotated.kv_rotated = true;
+  std::string json = to_json(plain);
+  EXPECT_FALSE(parse_config(json, "c").value().kv_rotated);
+  EXPECT_EQ(json.find("kv_rotation"), std::string::npos);
+  json.replace(json.rfind("\n}"), 1, ",\n  \"kv_rotation\": \"turboquant-1\"\n");
+  EXPECT_EQ(to_json(rotated), json);
+  EXPECT_TRUE(parse_config(json, "c").value() == rotated);
+  EXPECT_FALSE(plain == rotated);
+
+  const auto expect_value_refused = [](const std::string& value, const std::string& came) {
+    expect_refused(json_with({{"kv_rotation", value}}), "kv_rotation must be \"turboquant-1\", but is " + came);
+  };
+  expect_value_refused(R"("turboquant-2")", R"("turboquant-2")");
+  expect_value_refused(R"("")", R"("")");
+  expect_value_refused("true", "true or false");
+  expect_value_refused("1", "a number");
+  expect_value_refused("-1", "a number");
+  expect_value_refused("null", "null");
+  expect_value_refused("{}", "an object");
+  expect_refused(json_with({{"kv_rotation", R"("turboquant-1")"}}, R"(, "kv_rotation": "turboquant-1")"),
+                 "key kv_rotation comes twice");
+  expect_refused(json_with({{"kv_rotation", R"("turboquant-1")"}, {"num_heads", "8"}}),
+                 "kv_rotation needs a head_dim that is a multiple of 16, at most 1024, but hidden_dim 320 / "
+                 "num_heads 8 is 40");
+}
+
+TEST(Config, KvRotationReachesAttention) {
+  Config config = preset("nano").value();
+  for (const bool rotated : {false, true}) {
+    config.kv_rotated = rotated;
+    ModelWeights weights;
+    std::string in_rows, in_cols;
+    for_each_tensor(config, weights, [&](const TensorSpec& spec, TensorSlot) {
+      if (spec.heads == Heads::kInRows) in_rows += spec.name + " ";
+      if (spec.heads == Heads::kInCols) in_cols += spec.name + " ";
+    });
+    EXPECT_TRUE(
+        in_rows.starts_with("layer_4.attention.q_proj layer_4.attention.k_proj layer_4.attention.v_proj "
+                            "layer_5.attention.q_proj "))
+        << in_rows;
+    EXPECT_EQ(in_cols,
+              "layer_4.attention.o_proj layer_5.attention.o_proj layer_6.attention.o_proj "
+              "layer_7.attention.o_proj ");
+    for (const BlockWeights& block : weights.blocks) {
+      if (const auto* swa = std::get_if<SwaWeights>(&block.mixer)) {
+        EXPECT_EQ(swa->rotated, rotated);
+      }
+    }
+  }
+}
+
 TEST(Config, RefusesWhatIsNoObject) {
   expect_refused("[]", "expected one JSON object");
   expect_refused("7", "expected one JSON object");
@@ -207,6 +261,9 @@ TEST(Config, SettingsReplaceOneValue) {
   expected.weight_tying = false;
   EXPECT_TRUE(with_setting(expected, "weight_tying=false").value() == expected);
   EXPECT_EQ(with_setting(nano, "rms_norm_eps=1e-5").value().rms_norm_eps, 1e-5);
+  const Config rotated = with_setting(nano, "kv_rotation=turboquant-1").value();
+  EXPECT_TRUE(rotated.kv_rotated);
+  EXPECT_TRUE(with_setting(rotated, "swa_window_size=64").value().kv_rotated);
 
   const auto message = [&](const char* setting) {
     const auto result = with_setting(nano, setting);
@@ -216,6 +273,7 @@ TEST(Config, SettingsReplaceOneValue) {
   EXPECT_EQ(message("moe_top_k=9"), "--set moe_top_k=9: moe_top_k 9 is more than moe_num_experts 8");
   EXPECT_EQ(message("moe_top_k=0"), "--set moe_top_k=0: moe_top_k must be from 1 to 1024, but is 0");
   EXPECT_EQ(message("moe_top_k=two").substr(0, 35), "--set moe_top_k=two: not valid JSON");
+  EXPECT_EQ(message("kv_rotation=on"), "--set kv_rotation=on: kv_rotation must be \"turboquant-1\", but is \"on\"");
   EXPECT_EQ(message("moe_topk=2").substr(0, 32), "--set moe_topk=2: unknown key; t");
   EXPECT_NE(message("moe_topk=2").find("moe_top_k, moe_intermediate_dim"), std::string::npos);
   for (const char* smuggled :

@@ -60,10 +60,14 @@ class Walk {
 
   void swa(SwaWeights& w) {
     const std::uint64_t D = c_.hidden_dim;
+    w.rotated = c_.kv_rotated;
+    heads_ = Heads::kInRows;
     matrix("attention.q_proj", {D, D}, w.q_proj);
     matrix("attention.k_proj", {D, D}, w.k_proj);
     matrix("attention.v_proj", {D, D}, w.v_proj);
+    heads_ = Heads::kInCols;
     matrix("attention.o_proj", {D, D}, w.o_proj);
+    heads_ = Heads::kNone;
   }
 
   void moe(MoeWeights& w) {
@@ -98,7 +102,8 @@ class Walk {
             .init = init,
             .optional = optional_,
             .active = active_,
-            .of = of_},
+            .of = of_,
+            .heads = heads_},
            slot);
   }
 
@@ -117,6 +122,7 @@ class Walk {
   std::vector<LayerKind> kinds_;
   std::string prefix_, zone_;
   std::uint64_t active_ = 1, of_ = 1;
+  Heads heads_ = Heads::kNone;
   bool optional_ = false;
 };
 

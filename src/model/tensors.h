@@ -32,6 +32,9 @@ enum class TensorUse {
   kALog,       // stored [E, N], held as [N, E] = -exp(A_log)
 };
 
+// Which axis of an attention matrix runs over the dimensions of one head after another.
+enum class Heads { kNone, kInRows, kInCols };
+
 // How the original initialises a tensor (spec section 2).
 struct Init {
   enum Kind { kUniform, kNormal, kOnes, kZeros, kLogCount } kind = kZeros;
@@ -47,6 +50,7 @@ struct TensorSpec {
   Init init;
   bool optional = false;             // lm_head of a tied model
   std::uint64_t active = 1, of = 1;  // active/of of the parameters take part in one token
+  Heads heads = Heads::kNone;        // q, k, v: kInRows; o: kInCols
 
   std::string full_name() const { return name + suffix; }
   bool is_matrix() const {

@@ -41,6 +41,73 @@ TEST(SequenceState, TakesWhatItPlans) {
   }
 }
 
+// Attention layers of two head_dims between others.
+std::vector<LayerStateShape> wide_shapes() {
+  return {{.attention = true, .heads = 3, .head_dim = 16, .capacity = 100},
+          {.inner = 24, .state = 3, .taps = 4},
+          {.attention = true, .heads = 2, .head_dim = 80, .capacity = 64},
+          {.attention = true, .heads = 2, .head_dim = 80, .capacity = 30}};
+}
+
+TEST(SequenceState, CompressedCachesTakeWhatTheirHeadsDo) {
+  for (const KvType& type : kv_types()) {
+    if (type.layout == nullptr) continue;
+    Bytes planned, expected;
+    SequenceState::plan(wide_shapes(), type, [&](std::string_view account, const Carver& carver) {
+      if (account == account::kKvCache) planned = carver.peak();
+    });
+    for (const LayerStateShape& shape : wide_shapes()) {
+      if (!shape.attention) continue;
+      expected +=
+          Bytes{shape.heads * turboquant::plan_head(*type.layout, shape.head_dim, shape.capacity).value().bytes.count};
+    }
+    EXPECT_EQ(planned, expected) << type.name();
+    Ledger ledger(1_MiB);
+    SequenceState state = SequenceState::create(ledger, wide_shapes(), type).value();
+    EXPECT_EQ(ledger.used(account::kKvCache), planned) << type.name();
+    const KvCache &first = state.kv(0), &second = state.kv(2), &third = state.kv(3);
+    EXPECT_EQ(first.layout, type.layout);
+    EXPECT_EQ(first.capacity, 100u);
+    EXPECT_EQ(second.head_plan.bytes, turboquant::plan_head(*type.layout, 80, 64).value().bytes);
+    EXPECT_GE(second.compressed - first.compressed, static_cast<std::ptrdiff_t>(3 * first.head_plan.bytes.count));
+    // q8 needs no basis; codes need that of their head_dim.
+    EXPECT_EQ(first.rotation != nullptr, type.layout->coded()) << type.name();
+    EXPECT_EQ(second.rotation, third.rotation);
+    if (first.rotation != nullptr) {
+      EXPECT_EQ(first.rotation->head_dim(), 16u);
+      EXPECT_EQ(second.rotation->head_dim(), 80u);
+    }
+  }
+}
+
+TEST(SequenceState, ResetStartsTheCountsOfACompressedCacheOver) {
+  Ledger ledger(1_MiB);
+  SequenceState state = SequenceState::create(ledger, wide_shapes(), parse_kv_type("tq3").value()).value();
+  state.kv(2).head(1).header().key_saturated = 7;
+  state.kv(2).head(1).header().key_exponent = 3;
+  state.reset();
+  EXPECT_EQ(state.kv(2).head(1).header().key_saturated, 0u);
+  EXPECT_EQ(state.kv(2).head(1).header().key_exponent, 0);
+}
+
+TEST(KvTypes, AreParsedByTheirNames) {
+  for (const KvType& type : kv_types()) EXPECT_EQ(parse_kv_type(type.name()).value(), type);
+  EXPECT_EQ(kv_types().size(), 7u);
+  EXPECT_EQ(parse_kv_type("fp32").value(), KvType(DType::kF32));
+  EXPECT_EQ(parse_kv_type("q8").value().layout, &turboquant::int8_layout());
+  const std::string refusal = parse_kv_type("tq5").error().message;
+  EXPECT_EQ(refusal, "unknown KV cache type \"tq5\": there are fp32, fp16, q8, tq4, tq3.5, tq3, lm3");
+}
+
+TEST(KvTypes, HoldOnlyWhatTheyCan) {
+  EXPECT_TRUE(check_kv_type(DType::kF16, 17).ok());
+  EXPECT_TRUE(check_kv_type(parse_kv_type("q8").value(), 80).ok());
+  const Status refused = check_kv_type(parse_kv_type("tq3").value(), 72);
+  EXPECT_EQ(refused.error().code, ErrorCode::kUnsupported);
+  EXPECT_NE(refused.error().message.find("a tq3 cache"), std::string::npos) << refused.error().message;
+  EXPECT_NE(refused.error().message.find("72"), std::string::npos) << refused.error().message;
+}
+
 TEST(SequenceState, GivesEachLayerItsOwnPart) {
   Ledger ledger(1_MiB);
   SequenceState state = SequenceState::create(ledger, shapes(), DType::kF32).value();
