@@ -44,12 +44,35 @@ float initial_value(const TensorSpec& spec, const CounterRng& rng, std::uint64_t
   return 0.0f;
 }
 
+// The matrices of attention take the rotation all or none: q and k meet in one product, v and o in another.
+RotationFold decide_fold(const Config& config, const ConvertPlan& plan, bool asked) {
+  if (config.kv_rotated) return RotationFold::kInSource;
+  if (!asked) return RotationFold::kNotAsked;
+  bool attention = false, float_source = true, float_output = false;
+  for (std::size_t i = 0; i < plan.tensors.size(); ++i) {
+    if (plan.tensors[i].spec.heads == Heads::kNone) continue;
+    attention = true;
+    float_source = float_source && plan.stored[i].affine.bits == 0;
+    float_output = float_output || plan.tensors[i].affine.bits == 0;
+  }
+  if (!attention) return RotationFold::kNoAttention;
+  if (!turboquant::supports_head_dim(config.head_dim())) return RotationFold::kHeadDim;
+  if (!float_source) return RotationFold::kSourceQuantised;
+  return float_output ? RotationFold::kFloatOutput : RotationFold::kFolded;
+}
+
 // Rows of the source files; pages are given back behind the block in work.
 class StoredRows : public RowSource {
  public:
-  explicit StoredRows(const ConvertPlan& plan) : plan_(plan) {}
-  void read(const OutputTensor& t, std::uint64_t r, std::span<float> row) const override {
-    affine::decode_row(of(t).weight(t.rows(), t.cols()), r, 0, row);
+  StoredRows(const ConvertPlan& plan, const Config& config) : plan_(plan) {
+    if (plan.fold == RotationFold::kFolded) rotation_.emplace(config.head_dim());
+  }
+  void read(const OutputTensor& t, std::uint64_t first, std::span<float> rows) const override {
+    const Weight from = of(t).weight(t.rows(), t.cols());
+    for (std::uint64_t i = 0; i < t.rows_together; ++i) {
+      affine::decode_row(from, first + i, 0, rows.subspan(i * t.cols(), t.cols()));
+    }
+    if (rotation_) rotate_heads(*rotation_, t.spec.heads, rows, t.cols());
   }
   std::array<const std::byte*, 3> as_written(const OutputTensor& t, std::uint64_t r) const override {
     const StoredTensor& stored = of(t);
@@ -72,6 +95,7 @@ class StoredRows : public RowSource {
     return plan_.stored[static_cast<std::size_t>(&t - plan_.tensors.data())];
   }
   const ConvertPlan& plan_;
+  std::optional<turboquant::Rotation> rotation_;
 };
 
 class RandomRows : public RowSource {
@@ -89,7 +113,8 @@ class RandomRows : public RowSource {
 
 }  // namespace
 
-Result<ConvertPlan> plan_quantize(const ModelFiles& model, const WeightFormat& want, std::size_t threads) {
+Result<ConvertPlan> plan_quantize(const ModelFiles& model, const WeightFormat& want, std::size_t threads,
+                                  bool fold_rotation) {
   ConvertPlan plan;
   std::set<std::string, std::less<>> used;
   for (const TensorSpec& spec : tensor_list(model.config)) {
@@ -102,6 +127,11 @@ Result<ConvertPlan> plan_quantize(const ModelFiles& model, const WeightFormat& w
     plan.stored.push_back(stored);
   }
   AXON_TRY(check_all_used(model.tensors, used));
+  plan.fold = decide_fold(model.config, plan, fold_rotation);
+  for (OutputTensor& t : plan.tensors) {
+    const bool by_heads = plan.fold == RotationFold::kFolded && t.spec.heads == Heads::kInRows;
+    t.rows_together = by_heads ? model.config.head_dim() : 1;
+  }
   finish_plan(plan, threads);
   return plan;
 }
@@ -109,7 +139,9 @@ Result<ConvertPlan> plan_quantize(const ModelFiles& model, const WeightFormat& w
 Status quantize(const ModelFiles& model, const ConvertPlan& plan, const std::string& out, Ledger& ledger,
                 cpu::ThreadPool& pool, const WriteProgress& progress) {
   AtomicDirectory folder = AXON_TRY(AtomicDirectory::create(out));
-  AXON_TRY(write_file(folder.path() + "/config.json", to_json(model.config)));
+  Config config = model.config;
+  config.kv_rotated = plan.fold && is_rotated(*plan.fold);
+  AXON_TRY(write_file(folder.path() + "/config.json", to_json(config)));
   for (const char* name :
        {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json"}) {
     const std::string from = model.folder + "/" + name;
@@ -119,7 +151,7 @@ Status quantize(const ModelFiles& model, const ConvertPlan& plan, const std::str
   for (std::size_t i = 0; i < plan.tensors.size(); ++i) {
     AXON_TRY(check_finite(plan.tensors[i].spec, plan.stored[i], /*keep_pages=*/false));
   }
-  const StoredRows source(plan);
+  const StoredRows source(plan, model.config);
   AXON_TRY(write_model(folder.path() + "/model.safetensors", plan.tensors, source, ledger, pool, progress));
   return folder.finish();
 }

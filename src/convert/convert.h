@@ -2,9 +2,11 @@
 // quantize: a model in another precision. init: random weights, written straight in the asked precision.
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "convert/fold_rotation.h"
 #include "convert/write_model.h"
 #include "model/model_files.h"
 
@@ -14,14 +16,18 @@ namespace axon {
 struct ConvertPlan {
   std::vector<OutputTensor> tensors;
   std::vector<StoredTensor> stored;  // quantize: the source of each tensor; init: none
+  std::optional<RotationFold> fold;  // quantize: what becomes of the heads' basis; init: none
   Bytes output;                      // data of the new file
   Bytes buffers;                     // what execution reserves under "conversion"
 };
 
 // Matrices take the precision, routers and everything that is no matrix keep theirs; a head that repeats the embedding
-// of a tied model is left out.
-Result<ConvertPlan> plan_quantize(const ModelFiles& model, const WeightFormat& want, std::size_t threads);
+// of a tied model is left out. With `fold_rotation`, attention's matrices that go from floating point into a quantised
+// form take the cache's rotation in, where there is one for the head_dim and they all can (docs/design/0010).
+Result<ConvertPlan> plan_quantize(const ModelFiles& model, const WeightFormat& want, std::size_t threads,
+                                  bool fold_rotation);
 // Writes the folder `out` (new; appears when it is whole) with config.json, model.safetensors and the tokenizer.
+// Equal plans give equal files, whatever the threads.
 Status quantize(const ModelFiles& model, const ConvertPlan& plan, const std::string& out, Ledger& ledger,
                 cpu::ThreadPool& pool, const WriteProgress& progress);
 

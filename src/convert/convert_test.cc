@@ -37,7 +37,7 @@ class ConvertTest : public ::testing::Test {
   Status quantise(const std::string& want, std::size_t threads = 1, const WriteProgress& progress = kQuiet,
                   Bytes limit = 1_GiB) {
     const ModelFiles files = AXON_TRY(open_model(in_));
-    const ConvertPlan plan = AXON_TRY(plan_quantize(files, format_of(want), threads));
+    const ConvertPlan plan = AXON_TRY(plan_quantize(files, format_of(want), threads, /*fold_rotation=*/false));
     Ledger ledger(limit);
     cpu::ThreadPool pool(threads);
     const Status status = quantize(files, plan, out_, ledger, pool, progress);

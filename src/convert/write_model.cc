@@ -16,23 +16,24 @@ constexpr std::uint64_t kBlockBytes = 2u << 20;  // of output; large enough that
 std::array<std::uint64_t, 3> row_bytes(const OutputTensor& t) { return matrix_bytes(1, t.cols(), t.dtype, t.affine); }
 
 std::uint64_t block_rows(const OutputTensor& t) {
-  return std::clamp<std::uint64_t>(kBlockBytes / std::max<std::uint64_t>(1, row_bytes(t)[0]), 1, t.rows());
+  const std::uint64_t rows = kBlockBytes / std::max<std::uint64_t>(1, row_bytes(t)[0]);
+  return std::clamp(rows / t.rows_together * t.rows_together, t.rows_together, t.rows());
 }
 
 struct Buffers {
-  std::span<float> rows;                      // one row a thread
+  std::span<float> rows;                      // for each thread, rows that are made together
   std::array<std::span<std::byte>, 3> block;  // values or codes, scales, biases of a block of rows
 };
 
 Buffers carve_buffers(std::span<const OutputTensor> tensors, std::size_t threads, Carver& carver) {
-  std::uint64_t cols = 0;
+  std::uint64_t values = 0;
   std::array<std::uint64_t, 3> block{};
   for (const OutputTensor& t : tensors) {
-    cols = std::max(cols, t.cols());
+    values = std::max(values, t.rows_together * t.cols());
     for (std::size_t p = 0; p < 3; ++p) block[p] = std::max(block[p], block_rows(t) * row_bytes(t)[p]);
   }
   Buffers buffers;
-  buffers.rows = carver.span<float>(cols * threads);
+  buffers.rows = carver.span<float>(values * threads);
   for (std::size_t p = 0; p < 3; ++p) buffers.block[p] = carver.span<std::byte>(block[p]);
   return buffers;
 }
@@ -78,6 +79,31 @@ void encode(const OutputTensor& t, std::span<const float> row, const std::array<
   for (std::size_t i = 0; i < row.size(); ++i) store_float(t.dtype, out[0], i, row[i]);
 }
 
+// Rows `r` to r + rows_together of the tensor, to rows `at` and on of the block.
+void make_rows(const OutputTensor& t, const RowSource& source, std::uint64_t r, std::uint64_t at,
+               std::span<float> scratch, const Buffers& buffers) {
+  const auto bytes = row_bytes(t);
+  const auto row_of_block = [&](std::uint64_t i) {
+    std::array<std::byte*, 3> to{};
+    for (std::size_t p = 0; p < 3; ++p) to[p] = buffers.block[p].data() + i * bytes[p];
+    return to;
+  };
+  if (source.as_written(t, r)[0] == nullptr) {
+    source.read(t, r, scratch);
+    for (std::uint64_t i = 0; i < t.rows_together; ++i) {
+      encode(t, scratch.subspan(i * t.cols(), t.cols()), row_of_block(at + i));
+    }
+    return;
+  }
+  for (std::uint64_t i = 0; i < t.rows_together; ++i) {
+    const auto from = source.as_written(t, r + i);
+    const auto to = row_of_block(at + i);
+    for (std::size_t p = 0; p < 3; ++p) {
+      if (bytes[p] != 0) std::memcpy(to[p], from[p], bytes[p]);
+    }
+  }
+}
+
 bool all_finite(DType dtype, std::span<const std::byte> values) {
   for (std::size_t i = 0; i < values.size() / size_of(dtype); ++i) {
     if (!std::isfinite(load_float(dtype, values.data(), i))) return false;
@@ -120,22 +146,15 @@ Status write_model(const std::string& path, std::span<const OutputTensor> tensor
   Bytes done;
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     const OutputTensor& t = tensors[i];
+    AXON_CHECK(t.rows() % t.rows_together == 0);
     const auto bytes = row_bytes(t);
     for (std::uint64_t first = 0; first < t.rows(); first += block_rows(t)) {
       const std::uint64_t count = std::min(block_rows(t), t.rows() - first);
-      pool.split(count, 1, [&](std::size_t begin, std::size_t end, std::size_t thread) {
-        const std::span<float> row = buffers.rows.subspan(thread * t.cols(), t.cols());
-        for (std::size_t r = begin; r < end; ++r) {
-          std::array<std::byte*, 3> to{};
-          for (std::size_t p = 0; p < 3; ++p) to[p] = buffers.block[p].data() + r * bytes[p];
-          if (const auto from = source.as_written(t, first + r); from[0] != nullptr) {
-            for (std::size_t p = 0; p < 3; ++p) {
-              if (bytes[p] != 0) std::memcpy(to[p], from[p], bytes[p]);
-            }
-          } else {
-            source.read(t, first + r, row);
-            encode(t, row, to);
-          }
+      pool.split(count / t.rows_together, 1, [&](std::size_t begin, std::size_t end, std::size_t thread) {
+        const std::size_t values = t.rows_together * t.cols();
+        const std::span<float> scratch = buffers.rows.subspan(thread * values, values);
+        for (std::size_t r = begin * t.rows_together; r < end * t.rows_together; r += t.rows_together) {
+          make_rows(t, source, first + r, r, scratch, buffers);
         }
       });
       for (std::size_t p = 0; p < 3; ++p) {

@@ -20,6 +20,8 @@ struct OutputTensor {
   TensorSpec spec;
   DType dtype = DType::kBF16;
   Affine affine{};  // bits != 0: quantised
+  // Rows that can only be made together, a head's when it is rotated. Divides rows().
+  std::uint64_t rows_together = 1;
 
   // As it is worked through: matrices by their rows, anything else by its first dimension.
   std::uint64_t rows() const { return spec.is_matrix() ? spec.rows() : spec.shape[0]; }
@@ -30,8 +32,8 @@ struct OutputTensor {
 class RowSource {
  public:
   virtual ~RowSource() = default;
-  // Row `r` of a tensor as float32. Called from several threads at once, like what follows.
-  virtual void read(const OutputTensor& tensor, std::uint64_t r, std::span<float> row) const = 0;
+  // Rows `first` to first + rows_together as float32. Called from several threads at once, like what follows.
+  virtual void read(const OutputTensor& tensor, std::uint64_t first, std::span<float> rows) const = 0;
   // Values or codes, scales, biases of row `r`, where the source has them in the very form that is to be written: codes
   // that were decoded and encoded again would not be the same. Null where it has not.
   virtual std::array<const std::byte*, 3> as_written(const OutputTensor&, std::uint64_t) const { return {}; }
