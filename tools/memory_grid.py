@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Prints the table of docs/memory.md: planned total against the resident peak (VmHWM), over presets, precisions, contexts and windows.
+"""Prints the table of docs/memory.md: planned total against the resident peak (VmHWM), over presets, precisions, contexts, windows and KV types.
 
     python3 tools/memory_grid.py build/release/bit-axon FOLDER [PRESET ...]
 
 FOLDER takes the random models (the 3b preset: 11 GiB in three precisions); what is there already is used again. Fails when a
 cell differs by more than 2 % and 8 MiB.
 """
+import itertools
 import json
 import subprocess
 import sys
@@ -15,6 +16,7 @@ MIB = 1 << 20
 PRESETS = ["nano", "small", "medium", "3b"]
 WEIGHTS = ["bf16", "q8", "q4"]
 CONTEXTS = [1024, 4096, 16384, 65536]
+KV = ["q8", "tq4", "tq3.5", "tq3", "lm3"]  # with q4 weights; fp16 with all
 
 
 def byte_tokenizer(path):
@@ -40,11 +42,11 @@ def model(program, folder, preset, weights):
     return out
 
 
-def measure(program, path, context, window):
-    command = [program, "run", "--model", path, "--raw", "--json", "-n", "4", "--seed", "1", "--context", str(context), "The dragon"]
+def measure(program, path, context, window, kv):
+    command = [program, "run", "--model", path, "--raw", "--json", "-n", "4", "--seed", "1", "--context", str(context), "--kv", kv, "The dragon"]
     ended = subprocess.run(command + (["--attention-window", "all"] if window == "full" else []), capture_output=True, text=True)
     if ended.returncode != 0:
-        sys.exit(f"{path}, context {context}, window {window}: exit status {ended.returncode}: {ended.stderr}")
+        sys.exit(f"{path}, context {context}, window {window}, kv {kv}: exit status {ended.returncode}: {ended.stderr}")
     return json.loads(ended.stdout)["memory"]
 
 
@@ -57,16 +59,17 @@ def main():
     for preset in sys.argv[3:] or PRESETS:
         for weights in WEIGHTS:
             path = model(program, folder, preset, weights)
-            for window in ("default", "full"):
+            for kv, window in itertools.product(["fp16"] + KV * (weights == "q4"), ("default", "full")):
                 cells = []
                 for context in CONTEXTS:
-                    memory = measure(program, path, context, window)
+                    memory = measure(program, path, context, window, kv)
                     planned, resident = memory["planned_bytes"], memory["resident_peak_bytes"]
                     off = abs(planned - resident)
                     bad += off > max(planned * 0.02, 8 * MIB)
                     worst = max(worst, off / planned if off > 8 * MIB else 0)
                     cells.append(f"{planned / MIB:,.1f} / {resident / MIB:,.1f}")
-                print(f"| {preset} | {weights} | {window} | " + " | ".join(cells) + " |", flush=True)
+                held = weights if kv == "fp16" else f"{weights}, kv {kv}"
+                print(f"| {preset} | {held} | {window} | " + " | ".join(cells) + " |", flush=True)
     print(f"\n{bad} cells beyond both bounds; the largest share off, of cells more than 8 MiB off, is {worst:.2%}", file=sys.stderr)
     sys.exit(bad > 0)
 

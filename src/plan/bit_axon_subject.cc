@@ -27,6 +27,15 @@ std::string run_name(const std::string& weights) {
   return known.ok() ? known.value().name : weights;
 }
 
+// The engine's type of that name, where it has one that holds this model's vectors.
+Result<KvType> run_kv(const Config& config, std::string_view kv) {
+  const KvType type = AXON_TRY(parse_kv_type(AXON_TRY(parse_kv_format(kv)).name));
+  for (const LayerStateShape& shape : state_shapes(config, 1)) {
+    if (shape.attention) AXON_TRY(check_kv_type(type, shape.head_dim));
+  }
+  return type;
+}
+
 std::string window_text(std::uint64_t window) { return window == 0 ? "all" : fmt::format("{}", window); }
 
 class BitAxonSubject : public Subject {
@@ -79,11 +88,15 @@ class BitAxonSubject : public Subject {
       options += fmt::format(" --prefill-chunk {}", choice.prefill_chunk);
     }
     const std::string name = run_name(choice.weights);
-    const bool runnable = parse_weight_format(name).ok() && holds_kv(choice);
+    Result<KvType> kv = run_kv(config_, choice.kv);
+    const bool runnable = parse_weight_format(name).ok() && kv.ok();
     const std::string weights = name == "keep" ? "" : fmt::format(" --weights {}", name);
     const std::string target = shell_word(facts_.target);
     if (choice.exact) options += " --exact";
-    if (!runnable) return fmt::format("bit-axon plan {}{}{} --kv {}", target, weights, options, choice.kv);
+    if (!runnable || kv.value() != SessionOptions{.arithmetic = arithmetic(choice)}.kv_type()) {
+      options += fmt::format(" --kv {}", choice.kv);
+    }
+    if (!runnable) return fmt::format("bit-axon plan {}{}{}", target, weights, options);
     if (files_) return fmt::format("bit-axon run --model {}{}{}", target, weights, options);
     if (facts_.evidence != "preset") return fmt::format("bit-axon plan {}{}{}", target, weights, options);
     const std::string folder = fmt::format("{}-{}", facts_.target, name == "keep" ? "bf16" : name);
@@ -121,7 +134,11 @@ class BitAxonSubject : public Subject {
     return config;
   }
 
-  // As `run` makes them of the same options.
+  static Arithmetic arithmetic(const RunChoice& choice) {
+    return choice.exact ? Arithmetic::kExact : Arithmetic::kFast;
+  }
+
+  // As `run` makes them of the same options. Without a KV type of the engine, with its default.
   Result<EngineOptions> engine_options(const RunChoice& choice, const Config& config) const {
     AXON_TRY(check_range("--prefill-chunk", choice.prefill_chunk, kChunkMax));
     AXON_TRY(check_range("--threads", choice.threads, kThreadsMax));
@@ -136,8 +153,9 @@ class BitAxonSubject : public Subject {
     options.threads = choice.threads;
     options.session = {.context = choice.context != 0 ? choice.context : config.max_seq_len,
                        .prefill_chunk = choice.prefill_chunk,
-                       .arithmetic = choice.exact ? Arithmetic::kExact : Arithmetic::kFast,
+                       .arithmetic = arithmetic(choice),
                        .logits_rows = 1};
+    if (Result<KvType> kv = run_kv(config, choice.kv); kv.ok()) options.session.kv = kv.value();
     options.text = Bytes{4 * (options.session.context + choice.max_tokens)};
     return options;
   }
@@ -166,14 +184,11 @@ class BitAxonSubject : public Subject {
     return Ok{};
   }
 
-  static bool holds_kv(const RunChoice& choice) {
-    Result<KvFormat> format = parse_kv_format(choice.kv);
-    return format.ok() && (format.value().name == "fp16" || (choice.exact && format.value().name == "fp32"));
-  }
-
+  // What the engine has no cache for is reckoned by formula.
   Status replace_kv(const Config& config, const EngineOptions& options, const RunChoice& choice, Footprint& out) const {
     const KvFormat format = AXON_TRY(parse_kv_format(choice.kv));
-    if (holds_kv(choice)) return Ok{};
+    const Result<KvType> kv = run_kv(config, choice.kv);
+    if (kv.ok()) return Ok{};
     const auto shapes = state_shapes(config, options.session.context);
     for (Account& account : out.accounts) {
       if (account.name != account::kKvCache) continue;
@@ -192,7 +207,7 @@ class BitAxonSubject : public Subject {
     }
     if (!out.cannot_run.empty()) out.cannot_run += "; ";
     out.cannot_run +=
-        fmt::format("this version's kv cache is half precision (float32 with --exact), not {}", format.name);
+        parse_kv_type(format.name).ok() ? kv.error().message : fmt::format("this version has no {} cache", format.name);
     return Ok{};
   }
 

@@ -46,7 +46,7 @@ TEST(BitAxonSubject, APlanOfAPresetIsThePlanOfItsFiles) {
       const auto files = ok(bit_axon_files(out));
       const auto made_up = preset_of(config, folder / "tokenizer.json");
       for (const bool exact : {false, true}) {
-        RunChoice stored = choice_of(700);
+        RunChoice stored = choice_of(700, "keep", exact ? "tq3" : "fp16");
         stored.threads = 3;
         stored.exact = exact;
         RunChoice asked = stored;
@@ -116,8 +116,51 @@ TEST(BitAxonSubject, TheNumbersOf3b) {
   EXPECT_GT(total_of(*subject, choice).count, 66ull * (1ull << 30) / 10);
   choice.weights = "fp16";
   EXPECT_GT(total_of(*subject, choice), 11_GiB);
-  choice.exact = true;
+  choice.exact = true;  // that alone changes no cache
+  EXPECT_EQ(bytes_of(footprint_of(*subject, choice), "kv cache"), 8ull * 2 * 65536 * 2560 * 2);
+  choice.kv = "fp32";
   EXPECT_EQ(bytes_of(footprint_of(*subject, choice), "kv cache"), 8ull * 2 * 65536 * 2560 * 4);
+}
+
+// All that a window of the 3b preset takes, header, tail and padding included, within 1/6 of fp16 and its likes.
+TEST(BitAxonSubject, ACompressedWindowOf3bIsWhatTheLayoutSays) {
+  const auto subject = subject_of("3b");
+  constexpr std::uint64_t kHeads = 8 * 32, kWindow = 4096;
+  const struct {
+    const char* name;
+    std::uint64_t most;  // of a head
+  } bounds[] = {{"tq4", 348'160}, {"tq3.5", 286'720}, {"tq3", 218'453}, {"lm3", 218'453}};
+  for (const auto& bound : bounds) {
+    const Footprint f = footprint_of(*subject, choice_of(65536, "q4", bound.name));
+    const auto head = ok(turboquant::plan_head(*turboquant::find_layout(bound.name), 80, kWindow));
+    EXPECT_EQ(bytes_of(f, "kv cache"), kHeads * head.bytes.count) << bound.name;
+    EXPECT_LE(bytes_of(f, "kv cache"), kHeads * bound.most) << bound.name;
+    EXPECT_FALSE(f.find("kv cache")->estimate);
+    EXPECT_EQ(f.cannot_run, "");
+  }
+  // int8 and a scale for each vector: 82 B, and nothing in codes.
+  const std::uint64_t q8 = bytes_of(footprint_of(*subject, choice_of(65536, "q4", "q8")), "kv cache");
+  EXPECT_GE(q8, kHeads * kWindow * 2 * 82);
+  EXPECT_LE(q8, kHeads * (kWindow * 2 * 82 + 64 * 4));
+}
+
+// The terms name what a head keeps, and the numbers in them multiply to what stands beside them.
+TEST(BitAxonSubject, TermsOfACompressedCache) {
+  const auto subject = subject_of("3b");
+  const auto terms = [&](std::uint64_t context, const char* kv) {
+    const Footprint f = footprint_of(*subject, choice_of(context, "q4", kv));
+    EXPECT_EQ(wrong_sums(f), "") << kv;
+    std::string out;
+    for (const Term& t : f.find("kv cache")->terms) out += fmt::format("{} = {}\n", t.text, t.bytes.count);
+    return out;
+  };
+  EXPECT_EQ(terms(4096, "tq3"),
+            "8 layers x 32 heads x 64 B of header = 16384\n"
+            "8 layers x 32 heads x 4,064 tokens in codes x 52 B a key and value = 54099968\n"
+            "8 layers x 32 heads x 40 tokens in int8 x 2 (keys, values) x (80 + 2 B of scale) = 1679360\n"
+            "8 layers x 32 heads x padding to lines of 64 B = 40960\n");
+  EXPECT_EQ(terms(4096, "q8").find("in codes"), std::string::npos);
+  EXPECT_EQ(terms(16, "tq3").find("in codes"), std::string::npos);
 }
 
 // What this program cannot do is planned as an estimate, and said.
@@ -126,14 +169,15 @@ TEST(BitAxonSubject, OtherFormatsAreEstimates) {
   const Footprint nf4 = footprint_of(*subject, choice_of(100, "nf4"));
   EXPECT_TRUE(nf4.estimate());
   EXPECT_EQ(nf4.cannot_run, "this version has no kernels for nf4 weights");
-  const Footprint tq3 = footprint_of(*subject, choice_of(100, "q4", "tq3"));
-  EXPECT_TRUE(tq3.find("kv cache")->estimate);
-  EXPECT_FALSE(tq3.accounts.front().estimate);
-  EXPECT_NE(tq3.cannot_run.find("not tq3"), std::string::npos) << tq3.cannot_run;
-  RunChoice exact = choice_of(100, "q4", "fp32");
-  EXPECT_FALSE(footprint_of(*subject, exact).cannot_run.empty());
-  exact.exact = true;
-  EXPECT_EQ(footprint_of(*subject, exact).cannot_run, "");
+  const Footprint fp8 = footprint_of(*subject, choice_of(100, "q4", "fp8"));
+  EXPECT_TRUE(fp8.find("kv cache")->estimate);
+  EXPECT_FALSE(fp8.accounts.front().estimate);
+  EXPECT_EQ(fp8.cannot_run, "this version has no fp8 cache");
+  for (const KvType& type : kv_types()) {
+    const Footprint ours = footprint_of(*subject, choice_of(100, "q4", std::string(type.name())));
+    EXPECT_FALSE(ours.estimate()) << type.name();
+    EXPECT_EQ(ours.cannot_run, "") << type.name();
+  }
   // 16 bits by the other road: matrices are the same bytes, whether from our lists or as an estimate.
   Bytes ours, theirs;
   for (const Account& a : footprint_of(*subject, choice_of(100, "bf16")).accounts)
@@ -141,6 +185,22 @@ TEST(BitAxonSubject, OtherFormatsAreEstimates) {
   for (const Account& a : footprint_of(*subject, choice_of(100, "fp8")).accounts)
     theirs += a.name.starts_with("weights") ? a.bytes : 0_B;
   EXPECT_NEAR(static_cast<double>(theirs.count) / static_cast<double>(ours.count), 0.5, 0.02);
+}
+
+// run refuses such a model; plan says why, and reckons.
+TEST(BitAxonSubject, AHeadThatNoLayoutTakesIsAnEstimate) {
+  Config config = engine_config();
+  config.hidden_dim = 68, config.num_heads = 2;
+  const auto subject = preset_of(config);
+  for (const char* kv : {"q8", "tq3"}) {
+    const Footprint f = footprint_of(*subject, choice_of(100, "bf16", kv));
+    EXPECT_TRUE(f.find("kv cache")->estimate) << kv;
+    EXPECT_GT(f.find("kv cache")->bytes, 0_B) << kv;
+    EXPECT_NE(f.cannot_run.find("34"), std::string::npos) << f.cannot_run;
+    EXPECT_TRUE(f.cannot_run.starts_with(fmt::format("a {} cache cannot hold", kv))) << f.cannot_run;
+    EXPECT_TRUE(subject->command(choice_of(100, "bf16", kv)).starts_with("bit-axon plan "));
+  }
+  EXPECT_EQ(footprint_of(*subject, choice_of(100, "bf16", "fp16")).cannot_run, "");
 }
 
 TEST(BitAxonSubject, RefusesWhatContradictsTheModel) {
@@ -188,13 +248,21 @@ TEST(BitAxonSubject, CommandsAreOnesThatCanBeTyped) {
   RunChoice all = choice_of(10, "q4", "tq3");
   all.window = 0;
   all.prefill_chunk = 32;
-  EXPECT_EQ(preset->command(all),
-            "bit-axon plan nano --weights q4 --context 10 --attention-window all --prefill-chunk 32 --kv tq3");
+  const std::string options = " --context 10 --attention-window all --prefill-chunk 32";
+  EXPECT_EQ(
+      preset->command(all),
+      "bit-axon init --preset nano --weights q4 -o nano-q4 && bit-axon run --model nano-q4" + options + " --kv tq3");
+  all.kv = "fp8";
+  EXPECT_EQ(preset->command(all), "bit-axon plan nano --weights q4" + options + " --kv fp8");
   const EngineFolder folder;
   const auto files = ok(bit_axon_files(folder.path()));
-  RunChoice exact = choice_of(10);
+  RunChoice exact = choice_of(10, "keep", "fp32");
+  EXPECT_EQ(files->command(exact), fmt::format("bit-axon run --model {} --context 10 --kv fp32", folder.path()));
   exact.exact = true;
   EXPECT_EQ(files->command(exact), fmt::format("bit-axon run --model {} --context 10 --exact", folder.path()));
+  exact.kv = "fp16";
+  EXPECT_EQ(files->command(exact),
+            fmt::format("bit-axon run --model {} --context 10 --exact --kv fp16", folder.path()));
 }
 
 TEST(BitAxonSubject, TrainingSitesOf6b) {

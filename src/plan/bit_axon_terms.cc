@@ -84,16 +84,42 @@ std::vector<Term> piece_terms(const std::vector<CarvedPiece>& pieces) {
   return terms_of(list, "");
 }
 
+// A compressed cache, part by part of its heads (quant/turboquant_layout.h).
+std::vector<Term> coded_terms(const turboquant::Layout& layout, const LayerStateShape& shape, std::uint64_t layers,
+                              Bytes bytes) {
+  const turboquant::HeadPlan head =
+      turboquant::plan_head(layout, shape.head_dim, shape.capacity).value();  // what was allocated
+  const std::uint64_t heads = layers * shape.heads, tail_pair = 2 * (shape.head_dim + sizeof(std::uint16_t));
+  const std::string each = fmt::format("{} layers x {} heads x ", layers, shape.heads);
+  std::vector<Term> terms = {{fmt::format("{}{} B of header", each, sizeof(turboquant::HeadHeader)),
+                              Bytes{heads * sizeof(turboquant::HeadHeader)}}};
+  if (head.coded_tokens > 0) {
+    const std::uint64_t pair = turboquant::pair_bytes(layout, shape.head_dim);
+    terms.push_back({fmt::format("{}{} tokens in codes x {} B a key and value", each, grouped(head.coded_tokens), pair),
+                     Bytes{heads * head.coded_tokens * pair}});
+  }
+  terms.push_back({fmt::format("{}{} tokens in int8 x 2 (keys, values) x ({} + 2 B of scale)", each,
+                               grouped(head.tail_tokens), shape.head_dim),
+                   Bytes{heads * head.tail_tokens * tail_pair}});
+  Bytes named;
+  for (const Term& term : terms) named += term.bytes;
+  if (named < bytes) terms.push_back({fmt::format("{}padding to lines of 64 B", each), bytes - named});
+  return terms;
+}
+
 std::vector<Term> kv_terms(const Config& config, const EngineOptions& options, Bytes bytes) {
   const auto shapes = state_shapes(config, options.session.context);
-  const auto layers = std::count_if(shapes.begin(), shapes.end(), [](const auto& s) { return s.attention; });
+  const auto layers = static_cast<std::uint64_t>(
+      std::count_if(shapes.begin(), shapes.end(), [](const auto& s) { return s.attention; }));
   const auto first = std::find_if(shapes.begin(), shapes.end(), [](const auto& s) { return s.attention; });
   if (first == shapes.end()) return {};
+  const KvType kv = options.session.kv_type();
+  if (kv.layout != nullptr) return coded_terms(*kv.layout, *first, layers, bytes);
   return {
       {fmt::format("{} layers x 2 (keys, values) x {} tokens (the smaller of context {} and window {}) x {} heads x "
                    "{} x {} B",
                    layers, grouped(first->capacity), grouped(options.session.context), grouped(config.swa_window_size),
-                   first->heads, first->head_dim, size_of(kv_dtype(options.session.arithmetic))),
+                   first->heads, first->head_dim, size_of(kv.dtype)),
        bytes}};
 }
 

@@ -2,8 +2,10 @@
 
 #include "plan/pages_memory_budget.h"
 
+#include <algorithm>
 #include <functional>
 
+#include "model/model.h"
 #include "model/tensors.h"
 #include "plan/machines.h"
 #include "plan/report.h"
@@ -43,9 +45,9 @@ void add_intro(BudgetPage& page) {
       mib(kEightGb)));
   out.bullet(
       "**Runs** are on two threads, with a prompt of 256 tokens at a time and half-precision keys and values, unless "
-      "the text says otherwise. Ternary weights and TurboQuant caches are planned by shape: this version has no "
-      "kernels "
-      "for them, so their rows are estimates.");
+      "the text says otherwise. Ternary weights are planned by shape: this version has no kernels for them, so their "
+      "rows are estimates. So are the caches `fp8`, `q4` and `fp4`; all others are the lists that `--kv` allocates "
+      "by.");
 }
 
 void add_available(BudgetPage& page) {
@@ -307,8 +309,11 @@ void add_kv_cache(BudgetPage& page) {
 void add_layouts(BudgetPage& page) {
   const Config& c = page.six.config;
   const std::uint64_t heads = c.num_heads, width = c.head_dim(), window = c.swa_window_size;
+  const std::vector<LayerStateShape> shapes = state_shapes(c, 1);
+  const auto layers = static_cast<std::uint64_t>(
+      std::count_if(shapes.begin(), shapes.end(), [](const LayerStateShape& s) { return s.attention; }));
   const auto of_a_head = [&](const KvFormat& format, std::uint64_t tokens) {
-    return kv_bytes(format, heads, width, width, tokens).value() / heads;
+    return kv_cache(page.six, tokens, format.name, kFullWindow).count / layers / heads;
   };
   Result<KvFormat> half = parse_kv_format("fp16");
   AXON_CHECK(half.ok());
@@ -327,8 +332,8 @@ void add_layouts(BudgetPage& page) {
   out.heading(3, "Layouts of keys and values");
   out.paragraph(fmt::format(
       "One head of {}: a key and a value are {} values. The second column is one token, the third {} tokens, of one "
-      "head; the newest 32 or 40 tokens of a TurboQuant layout are int8 (164 bytes a pair) and are counted, and so is "
-      "its padding.",
+      "head; the newest 32 or 40 tokens of a TurboQuant layout are int8 (164 bytes a pair) and are counted, and so are "
+      "padding and a header of 64 bytes.",
       width, 2 * width, grouped(window)));
   out.table(rows, "lrrrrrl");
   out.paragraph(

@@ -37,8 +37,8 @@ void add_holding(const Numbers& n, Markdown& out) {
                          n.weights_six("q4")));
   const Bytes turbo = n.three(65536, "q4", kFullWindow, "tq3");
   out.bullet(fmt::format(
-      "\"Q4 + TurboQuant fits within 8 GB at full 64K context with ~5 GB to spare\": `3b`, full window, ~{}: {}. For "
-      "`6b` ~{}: {}. (Planned: this version has no such cache.)",
+      "\"Q4 + TurboQuant fits within 8 GB at full 64K context with ~5 GB to spare\": `3b`, full window, {}: {}. For "
+      "`6b` {}: {}. (`--kv tq3`.)",
       size(turbo), spare(turbo), size(n.six(65536, "q4", kFullWindow, "tq3")),
       spare(n.six(65536, "q4", kFullWindow, "tq3"))));
   Result<Bytes> full = full_fine_tuning(*n.page.three.subject);
@@ -65,7 +65,7 @@ void add_corrected(const Numbers& n, Markdown& out) {
   out.bullet(fmt::format("\"Total SSM state: ~4.4 MB - negligible\": {} MiB, still negligible.",
                          mib(account_bytes(run, "ssm state") + account_bytes(run, "conv state"))));
   out.bullet(fmt::format(
-      "TurboQuant's \"853 MB\" at 64K: ~{} MiB with the layout `tq3`. It is a sixth, but 2.6 bits, not \"3-bit\".",
+      "TurboQuant's \"853 MB\" at 64K: {} MiB with the layout `tq3`. It is a sixth, but 2.6 bits, not \"3-bit\".",
       mib(kv_cache(n.page.six, 65536, "tq3", kFullWindow))));
   out.bullet("Q4 is \"3.6x\" smaller than FP16: 3.5x, since scales and biases count.");
   out.bullet(fmt::format("Q8 is \"Tight\": {} for `3b` is not; {} for `6b` is, and a run in its window takes {}.",

@@ -45,7 +45,8 @@ struct KvFormat {
 const std::vector<KvFormat>& kv_formats();
 Result<KvFormat> parse_kv_format(std::string_view text);  // also "f16", "f32"
 
-// Bytes of `tokens` keys and values of one layer. No value when it passes 64 bits.
+// Bytes of `tokens` keys and values of one layer, as other programs hold them; our own engine's q8 is
+// turboquant::int8_layout(). No value when it passes 64 bits.
 std::optional<std::uint64_t> kv_bytes(const KvFormat& format, std::uint64_t kv_heads, std::uint64_t key_dim,
                                       std::uint64_t value_dim, std::uint64_t tokens);
 

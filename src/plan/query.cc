@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <set>
 
+#include "memory/ledger.h"
+#include "plan/kv_costs.h"
 #include "plan/run_plan.h"
 
 namespace axon {
@@ -56,6 +58,24 @@ Status add_curve(const Subject& subject, const PlanQuery& query, PlanReport& rep
   return Ok{};
 }
 
+// What is smaller than the types before it, and than the run's own.
+Status add_smaller_kv(const Subject& subject, PlanReport& report) {
+  const PlanCell& cell = report.cells.front();
+  const Account* own = cell.footprint.find(account::kKvCache);
+  if (!report.facts.runs_here || own == nullptr) return Ok{};
+  Bytes least = own->bytes;
+  for (const std::string_view name : kv_ladder()) {
+    RunChoice choice = cell.choice;
+    choice.kv = name;
+    const Footprint footprint = AXON_TRY(subject.footprint(choice));
+    const Account* cache = footprint.find(account::kKvCache);
+    if (cache == nullptr || cache->estimate || cache->bytes >= least) continue;
+    least = cache->bytes;
+    report.smaller_kv.push_back({choice.kv, cache->bytes, own->bytes - cache->bytes, footprint.total()});
+  }
+  return Ok{};
+}
+
 // Ways out for a single run that does not fit.
 Status add_ways(const Subject& subject, const PlanQuery& query, PlanReport& report) {
   const PlanCell& cell = report.cells.front();
@@ -64,7 +84,12 @@ Status add_ways(const Subject& subject, const PlanQuery& query, PlanReport& repo
     if (change.chunk) choice.prefill_chunk = *change.chunk;
     if (change.context) choice.context = *change.context;
     if (change.weights) choice.weights = *change.weights;
-    return AXON_TRY(subject.footprint(choice)).total();
+    if (change.kv) choice.kv = *change.kv;
+    const Footprint footprint = AXON_TRY(subject.footprint(choice));
+    if (cell.footprint.cannot_run.empty() && !footprint.cannot_run.empty()) {
+      return make_error(ErrorCode::kUnsupported, "{}", footprint.cannot_run);
+    }
+    return footprint.total();
   };
   std::uint64_t longest = cell.choice.context - 1;
   for (const SubjectFacts::LayerKind& kind : report.facts.layers) {
@@ -72,8 +97,9 @@ Status add_ways(const Subject& subject, const PlanQuery& query, PlanReport& repo
     const std::uint64_t window = kind.window == 0 ? 0 : cell.choice.window.value_or(kind.window);
     if (report.facts.runs_here && window != 0) longest = std::min(longest, window);
   }
-  for (const Suggestion& s :
-       AXON_TRY(suggest(total, {.chunk = cell.choice.prefill_chunk, .context_longest = longest}, query.budget.limit))) {
+  const SuggestFrom from{
+      .chunk = cell.choice.prefill_chunk, .kv = {kv_ladder().begin(), kv_ladder().end()}, .context_longest = longest};
+  for (const Suggestion& s : AXON_TRY(suggest(total, from, query.budget.limit))) {
     report.ways.push_back({s.options, s.total});
   }
   return Ok{};
@@ -98,6 +124,8 @@ Result<PlanReport> answer(const Subject& subject, const PlanQuery& query) {
   report.facts = subject.facts();
   report.machine = query.machine;
   report.budget = query.budget;
+  std::vector<std::string> kv = query.kv;
+  if (kv.empty()) kv = {query.base.exact && report.facts.runs_here ? "fp32" : "fp16"};
   if (query.train) {
     report.train = *query.train;
     report.training = AXON_TRY(train_footprint(subject, *query.train));
@@ -106,16 +134,17 @@ Result<PlanReport> answer(const Subject& subject, const PlanQuery& query) {
     if (report.contexts.empty()) report.contexts = {0};
     std::replace(report.contexts.begin(), report.contexts.end(), std::uint64_t{0}, longest_context(report.facts));
     report.weights = query.weights;
-    report.kv = query.kv;
+    report.kv = kv;
     AXON_TRY(add_cells(subject, query, report));
     if (query.curve) AXON_TRY(add_curve(subject, query, report));
+    if (report.cells.size() == 1) AXON_TRY(add_smaller_kv(subject, report));
     if (report.cells.size() == 1 && !report.cells.front().fits) AXON_TRY(add_ways(subject, query, report));
   }
   for (const SolveFor what : query.solve) {
     RunChoice choice = query.base;
     choice.context = query.contexts.empty() ? 0 : query.contexts.front();
     choice.weights = query.weights.front();
-    choice.kv = query.kv.front();
+    choice.kv = kv.front();
     report.solutions.push_back(
         AXON_TRY(solve(subject, what, choice, query.train.value_or(TrainChoice{}), query.budget.limit)));
     add_budget(query, report.solutions.back());

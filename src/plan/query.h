@@ -8,8 +8,8 @@ namespace axon {
 struct PlanQuery {
   std::vector<std::uint64_t> contexts;  // empty: the model's maximum
   std::vector<std::string> weights = {"keep"};
-  std::vector<std::string> kv = {"fp16"};
-  RunChoice base;  // window, chunk, threads, ...
+  std::vector<std::string> kv;  // empty: as `run` has it without --kv, so fp32 in exact arithmetic, else fp16
+  RunChoice base;               // window, chunk, threads, ...
   std::optional<TrainChoice> train;
   std::vector<SolveFor> solve;
   bool curve = false;  // accounts over context, for the chart

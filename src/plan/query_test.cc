@@ -89,6 +89,7 @@ TEST(Query, WaysFit) {
         std::istringstream words(way.options);
         for (std::string name, value; words >> name >> value;) {
           if (name == "--weights") choice.weights = value;
+          if (name == "--kv") choice.kv = value;
           if (name == "--context") choice.context = std::stoull(value);
           if (name == "--prefill-chunk") choice.prefill_chunk = std::stoull(value);
         }
@@ -97,6 +98,52 @@ TEST(Query, WaysFit) {
       }
     }
   }
+}
+
+// Without a word of it the cache is the one that `run` has.
+TEST(Query, TheCacheIsTheOneOfRun) {
+  PlanQuery query = query_of({100}, 1_GiB);
+  EXPECT_EQ(answered(*subject_of("nano"), query).cells[0].choice.kv, "fp16");
+  query.base.exact = true;
+  EXPECT_EQ(answered(*subject_of("nano"), query).cells[0].choice.kv, "fp32");
+  EXPECT_EQ(answered(*subject_of("llama-3.2-1b"), query).cells[0].choice.kv, "fp16");
+  query.kv = {"fp16"};
+  EXPECT_EQ(answered(*subject_of("nano"), query).cells[0].choice.kv, "fp16");
+}
+
+// Each type once, smaller than the one before, and what it saves is saved.
+TEST(Query, SmallerCaches) {
+  const auto types = [](const char* target, const char* kv, std::uint64_t context = 65536) {
+    const auto subject = subject_of(target);
+    PlanQuery query = query_of({context}, 1_GiB);
+    query.kv = {kv};
+    query.base.window = 0;
+    const PlanReport report = answered(*subject, query);
+    const Footprint& own = report.cells[0].footprint;
+    Bytes before{bytes_of(own, "kv cache")};
+    std::string out;
+    for (const PlanReport::SmallerKv& smaller : report.smaller_kv) {
+      RunChoice choice = report.cells[0].choice;
+      choice.kv = smaller.kv;
+      const Footprint f = footprint_of(*subject, choice);
+      EXPECT_EQ(smaller.bytes.count, bytes_of(f, "kv cache"));
+      EXPECT_EQ(smaller.total, f.total());
+      EXPECT_EQ(smaller.saved.count, bytes_of(own, "kv cache") - bytes_of(f, "kv cache"));
+      EXPECT_LT(smaller.bytes, before);
+      before = smaller.bytes;
+      out += smaller.kv + " ";
+    }
+    return out;
+  };
+  EXPECT_EQ(types("3b", "fp16"), "q8 tq4 tq3.5 tq3 ");
+  EXPECT_EQ(types("3b", "fp32"), "fp16 q8 tq4 tq3.5 tq3 ");
+  EXPECT_EQ(types("3b", "tq3.5"), "tq3 ");
+  EXPECT_EQ(types("3b", "tq3"), "");
+  EXPECT_EQ(types("3b", "lm3"), "");
+  EXPECT_EQ(types("3b", "fp16", 16), "q8 ");  // all of it is tail
+  EXPECT_EQ(types("llama-3.2-1b", "fp16"), "");
+  PlanQuery matrix = query_of({100, 200}, 1_GiB);
+  EXPECT_TRUE(answered(*subject_of("3b"), matrix).smaller_kv.empty());
 }
 
 TEST(Query, WhatFitsNeedsNoWayOut) {

@@ -54,6 +54,13 @@ struct PlanReport {
     Bytes total;
   };
   std::vector<Way> ways;
+  // Of a single run of a model of ours: the types of its KV cache that take less, in falling size.
+  struct SmallerKv {
+    std::string kv;
+    Bytes bytes;  // of the cache
+    Bytes saved, total;
+  };
+  std::vector<SmallerKv> smaller_kv;
   // The first cell's accounts over context, for the chart: one footprint a context, contexts rising.
   std::vector<PlanCell> curve;
 

@@ -74,6 +74,7 @@ class Page {
     chart();
     accounts();
     matrix();
+    smaller_kv();
     solutions();
     notes();
     formulas();
@@ -216,6 +217,23 @@ class Page {
       raw("</tr>");
     }
     raw("</tbody>\n</table>\n</div>");
+    end();
+  }
+
+  void smaller_kv() {
+    const SmallerKvWords words = smaller_kv_words(report_);
+    if (words.rows.empty() && words.instead.empty()) return;
+    section("Smaller KV caches");
+    if (!words.instead.empty()) put("<p>{}</p>", escaped(words.instead));
+    if (!words.rows.empty()) {
+      raw("<table>\n<thead><tr><th scope=\"col\">--kv</th><th scope=\"col\" class=\"n\">size</th>"
+          "<th scope=\"col\" class=\"n\">saves</th><th scope=\"col\"></th></tr></thead>\n<tbody>");
+      for (const SmallerKvWords::Row& row : words.rows) {
+        put("<tr><th scope=\"row\">{}</th><td class=\"n\">{}</td><td class=\"n\">{}</td><td>{}</td></tr>",
+            escaped(row.kv), row.bytes, row.saved, escaped(row.cost));
+      }
+      raw("</tbody>\n</table>");
+    }
     end();
   }
 

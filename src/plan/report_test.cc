@@ -197,6 +197,27 @@ TEST(ReportText, AccountsStandInColumns) {
   EXPECT_EQ(end_of(line_with(text, "logits"), "0 %"), share);
 }
 
+// A line each where the cache matters, one in all where it hardly does.
+TEST(ReportText, SmallerCaches) {
+  const auto with = [](std::uint64_t context, Bytes budget) {
+    PlanReport report = report_of({context});
+    report.budget.limit = budget;
+    report.cells[0].fits = report.cells[0].footprint.total() <= budget;
+    report.smaller_kv = {{"q8", 100_MiB, 220_MiB, 1_GiB}, {"tq3.5", 50_MiB, 1270_MiB, 900_MiB}};
+    return report;
+  };
+  const std::string text = plain_text(with(4096, 4_GiB));
+  EXPECT_NE(text.find("\n\nsmaller kv caches\n"), std::string::npos) << text;
+  EXPECT_EQ(line_with(text, "--kv q8"), "  --kv q8     100.0 MiB  saves 220.0 MiB");
+  EXPECT_EQ(line_with(text, "--kv tq3.5"), "  --kv tq3.5   50.0 MiB  saves  1.24 GiB");
+  EXPECT_NE(report_html(with(4096, 4_GiB)).find("<h2>Smaller KV caches</h2>"), std::string::npos);
+  const std::string little = plain_text(with(128, 4_GiB));
+  EXPECT_EQ(little.find("smaller kv caches"), std::string::npos);
+  EXPECT_EQ(line_with(little, "kv cache is"), "note: the kv cache is 1 % of the total; --kv tq3.5 would save 1.24 GiB");
+  EXPECT_NE(plain_text(with(128, 1_GiB)).find("smaller kv caches"), std::string::npos) << "it does not fit";
+  EXPECT_EQ(plain_text(report_of({4096})).find("--kv"), std::string::npos);
+}
+
 TEST(ReportText, BarsAreProportional) {
   PlanReport report = report_of({4096});
   report.cells[0].footprint.accounts.push_back(account("small", 1_B));

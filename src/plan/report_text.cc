@@ -135,6 +135,21 @@ void add_verdict(Terminal& out, const PlanReport& report) {
   for (const std::string& more : v.more) out.line("  " + more);
 }
 
+void add_smaller_kv(Terminal& out, const PlanReport& report) {
+  const SmallerKvWords words = smaller_kv_words(report);
+  if (!words.instead.empty()) out.line("note: " + words.instead);
+  if (words.rows.empty()) return;
+  const std::size_t kv = widest(words.rows, [](const SmallerKvWords::Row& row) { return row.kv; });
+  const std::size_t bytes = widest(words.rows, [](const SmallerKvWords::Row& row) { return row.bytes; });
+  const std::size_t saved = widest(words.rows, [](const SmallerKvWords::Row& row) { return row.saved; });
+  out.line();
+  out.line(out.bold("smaller kv caches"));
+  for (const SmallerKvWords::Row& row : words.rows) {
+    out.line(fmt::format("  --kv {}  {}  saves {}{}", left(row.kv, kv), right(row.bytes, bytes),
+                         right(row.saved, saved), row.cost.empty() ? "" : "  " + row.cost));
+  }
+}
+
 void add_solution(Terminal& out, const PlanReport& report, const Solution& solution) {
   const SolutionWords words = solution_words(report, solution);
   out.line();
@@ -212,6 +227,7 @@ std::string report_text(const PlanReport& report, const TextStyle& style) {
   if (report.training || !report.cells.empty()) {
     out.line();
     add_verdict(out, report);
+    add_smaller_kv(out, report);
   }
   for (const Solution& solution : report.solutions) add_solution(out, report, solution);
   const std::vector<std::string> notes = all_notes(report), hindrances = all_hindrances(report);

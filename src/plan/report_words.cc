@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "base/utf8.h"
+#include "memory/ledger.h"
+#include "plan/kv_costs.h"
 
 namespace axon {
 namespace {
@@ -312,6 +314,27 @@ SolutionWords solution_words(const PlanReport& report, const Solution& solution)
   add("best", *solution.best, solution.best_of_all ? why_best(solution.what) : "");
   for (const Option& option : solution.cheaper) add("cheaper", option, "");
   for (const Option& option : solution.also) add("also", option, "");
+  return out;
+}
+
+SmallerKvWords smaller_kv_words(const PlanReport& report) {
+  // Below this share of the total nobody would choose a cache by its size, unless every byte counts.
+  static constexpr double kShare = 0.05;
+  SmallerKvWords out;
+  if (report.smaller_kv.empty()) return out;
+  const PlanCell& cell = report.cells.front();
+  const Account* own = cell.footprint.find(account::kKvCache);
+  const Bytes total = cell.footprint.total();
+  if (cell.fits && static_cast<double>(own->bytes.count) < kShare * static_cast<double>(total.count)) {
+    const PlanReport::SmallerKv& least = report.smaller_kv.back();
+    out.instead = fmt::format("the kv cache is {} of the total; --kv {} would save {}", share_words(own->bytes, total),
+                              least.kv, to_string(least.saved));
+    return out;
+  }
+  for (const PlanReport::SmallerKv& smaller : report.smaller_kv) {
+    out.rows.push_back(
+        {smaller.kv, to_string(smaller.bytes), to_string(smaller.saved), kv_cost_words(find_kv_cost(smaller.kv))});
+  }
   return out;
 }
 

@@ -54,6 +54,16 @@ struct SolutionWords {
 };
 SolutionWords solution_words(const PlanReport& report, const Solution& solution);
 
+// The KV types that would save something, a line each; one line in all where the cache hardly matters.
+struct SmallerKvWords {
+  struct Row {
+    std::string kv, bytes, saved, cost;  // "tq3", "833.5 MiB", "4.19 GiB", words or nothing
+  };
+  std::vector<Row> rows;
+  std::string instead;  // of rows
+};
+SmallerKvWords smaller_kv_words(const PlanReport& report);
+
 // The footprint that has the accounts of the report: the training's or the only cell's; null when there are several.
 const Footprint* only_footprint(const PlanReport& report);
 // Some number of the report is an estimate.

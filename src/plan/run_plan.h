@@ -11,9 +11,10 @@
 
 namespace axon {
 
-// Options in the order in which a user would rather give them up: time, then context, then precision.
+// Options in the order in which a user would rather give them up: time, the cache's precision, context, the weights'.
 struct Change {
   std::optional<std::uint64_t> chunk;
+  std::optional<std::string> kv;
   std::optional<std::string> weights;
   std::optional<std::uint64_t> context;
 };
@@ -24,10 +25,11 @@ struct Suggestion {
 };
 struct SuggestFrom {
   std::uint64_t chunk = 0;            // --prefill-chunk of the run that does not fit
+  std::vector<std::string> kv;        // other types of the KV cache, in falling size
   std::uint64_t context_longest = 0;  // worth trying: below the run's, and where memory grows with it
 };
-// The changes that make a run fit, the least loss first; at most three. Empty when none does. `total`: the bytes of
-// the run with a change.
+// The changes that make a run fit, the least loss first; at most three. Empty when none does. Where a type of the KV
+// cache alone is enough, the largest such is among them. `total`: the bytes of the run with a change.
 Result<std::vector<Suggestion>> suggest(const std::function<Result<Bytes>(const Change&)>& total,
                                         const SuggestFrom& from, Bytes limit);
 

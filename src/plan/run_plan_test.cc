@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <sstream>
 
 #include "generate/tiny_engine_for_test.h"
@@ -35,6 +36,8 @@ EngineOptions applied(EngineOptions options, const std::string& typed) {
       options.session.context = std::stoul(value);
     } else if (name == "--prefill-chunk") {
       options.session.prefill_chunk = std::stoul(value);
+    } else if (name == "--kv") {
+      options.session.kv = ok(parse_kv_type(value));
     } else if (name == "--weights") {
       options.weights = ok(parse_weight_format(value));
     } else {
@@ -92,32 +95,71 @@ TEST_F(RunPlanTest, EverySuggestionFitsAndSaysWhatItTakes) {
   EXPECT_GT(seen, 10u);
 }
 
-// What costs the answer least comes first: a smaller piece of prompt costs time only, then context, then precision.
+// What costs the answer least comes first: a smaller piece of prompt costs time only, then the cache's precision, then
+// context, then the weights' precision.
 TEST_F(RunPlanTest, LeastLossComesFirst) {
-  EngineOptions small_chunk = wide_options(), both = wide_options(), q8 = wide_options();
+  EngineOptions small_chunk = wide_options(), both = wide_options();
   small_chunk.session.prefill_chunk = 32;
+  EngineOptions kv8 = small_chunk, tq3 = small_chunk;
+  kv8.session.kv = ok(parse_kv_type("q8"));
+  tq3.session.kv = ok(parse_kv_type("tq3"));
   both.session.prefill_chunk = 32;
   both.session.context = 2048;
-  q8.weights = ok(parse_weight_format("q8"));
-  q8.session.prefill_chunk = 32;
-  q8.session.context = 256;
-
-  const auto first = [&](Bytes limit) {
-    const auto list = suggestions(wide_options(), limit);
-    return list.empty() ? std::string("none") : list.front().options;
+  const auto options = [&](Bytes limit) {
+    std::vector<std::string> out;
+    for (const Suggestion& s : suggestions(wide_options(), limit)) out.push_back(s.options);
+    out.resize(3);
+    return out;
   };
-  EXPECT_EQ(first(total(wide_options()) - 1_B), "--prefill-chunk 32");
-  EXPECT_EQ(first(total(small_chunk)), "--prefill-chunk 32");
-  ASSERT_LT(total(both), total(small_chunk));
-  EXPECT_EQ(first(total(both)), "--context 2048 --prefill-chunk 32");
-  ASSERT_LT(total(q8), total(both));
-  EXPECT_NE(first(total(q8)).find("--weights q8"), std::string::npos) << first(total(q8));
-  // Later ones are of lower precision.
-  const auto list = suggestions(wide_options(), total(both));
-  ASSERT_EQ(list.size(), 3u);
-  EXPECT_EQ(list[0].options.find("--weights"), std::string::npos);
-  EXPECT_NE(list[1].options.find("--weights q8"), std::string::npos) << list[1].options;
-  EXPECT_NE(list[2].options.find("--weights q6"), std::string::npos) << list[2].options;
+  EXPECT_EQ(options(total(wide_options()) - 1_B)[0], "--prefill-chunk 32");
+  EXPECT_EQ(options(total(wide_options()) - 1_B)[1], "--kv q8");
+  EXPECT_EQ(options(total(small_chunk))[0], "--prefill-chunk 32");
+  ASSERT_LT(total(kv8), total(small_chunk));
+  EXPECT_EQ(options(total(kv8))[0], "--kv q8 --prefill-chunk 32");
+  // With the weights as they are both ways out are named.
+  ASSERT_LT(total(both), total(kv8));
+  ASSERT_LT(total(tq3), total(both));
+  const auto list = options(total(both));
+  EXPECT_TRUE(list[0].starts_with("--kv tq")) << list[0];
+  EXPECT_EQ(list[1], "--context 2048 --prefill-chunk 32");
+  EXPECT_TRUE(list[2].starts_with("--weights q8")) << list[2];
+  // What no cache makes fit costs context or precision of weights.
+  const auto last = options(total(tq3) - 1_B);
+  EXPECT_TRUE(last[0].starts_with("--context ")) << last[0];
+  EXPECT_EQ(last[0].find("--kv"), std::string::npos) << last[0];
+  EXPECT_NE(last[1].find("--weights q8"), std::string::npos) << last[1];
+}
+
+TEST_F(RunPlanTest, NeverSuggestsALargerCache) {
+  EngineOptions tq4 = wide_options();
+  tq4.session.kv = ok(parse_kv_type("tq4"));
+  std::size_t seen = 0;
+  for (Bytes limit = 10_MiB; limit < total(tq4); limit += 100_KiB) {
+    for (const Suggestion& s : suggestions(tq4, limit)) {
+      for (const char* larger : {"--kv fp", "--kv q8", "--kv tq4"}) {
+        EXPECT_EQ(s.options.find(larger), std::string::npos) << s.options;
+      }
+      seen += s.options.find("--kv tq3") != std::string::npos;
+    }
+  }
+  EXPECT_GT(seen, 0u);
+}
+
+// A type that cannot hold the model's vectors is no way out, and neither is one where every type has its cache.
+TEST_F(RunPlanTest, OnlyCachesThatCanBe) {
+  Config odd = wide_config();
+  odd.num_heads = 2, odd.hidden_dim = 2 * 129;
+  const EngineFolder narrow(odd, WeightFormat{.kind = WeightFormat::kFloat, .dtype = DType::kBF16});
+  EngineOptions every = wide_options();
+  every.more_kv = {ok(parse_kv_type("q8"))};
+  const auto names_a_cache = [](const std::vector<Suggestion>& list) {
+    return std::any_of(list.begin(), list.end(),
+                       [](const Suggestion& s) { return s.options.find("--kv") != std::string::npos; });
+  };
+  const Bytes limit = total(wide_options()) - 1_B;
+  EXPECT_TRUE(names_a_cache(suggestions(wide_options(), limit)));
+  EXPECT_FALSE(names_a_cache(suggestions(every, limit)));
+  EXPECT_FALSE(names_a_cache(ok(suggest(narrow.files(), &narrow.shape(), wide_options(), {limit, ""}))));
 }
 
 TEST_F(RunPlanTest, NeverSuggestsLargerWeights) {
@@ -141,7 +183,7 @@ TEST_F(RunPlanTest, NothingFitsIntoLessThanTheProcess) {
   EXPECT_EQ(refusal(none, {}),
             fmt::format(
                 "needs {}, but the budget is 1.0 MiB (--memory-budget). The largest account is \"process\" with {}. No "
-                "choice of --context, --weights and --prefill-chunk fits.",
+                "choice of --context, --weights, --kv and --prefill-chunk fits.",
                 to_string(none.total), to_string(kProcessBytes)));
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "memory/ledger.h"
+#include "plan/kv_costs.h"
 #include "plan/report.h"
 
 namespace axon {
@@ -70,7 +71,9 @@ class Solver {
   Result<Solution> kv() const {
     AXON_TRY(check_cache());
     std::vector<Option> ladder;
-    for (const char* name : {"fp16", "q8", "tq4", "tq3.5", "tq3"}) {
+    const bool exact = run_.exact && subject_.facts().runs_here;  // where float32 is what there is without a choice
+    for (const std::string_view name : kv_ladder()) {
+      if (name == "fp32" && !exact) continue;
       RunChoice choice = run_;
       choice.kv = name;
       ladder.push_back(AXON_TRY(option_of(fmt::format("kv {}", name), choice)));

@@ -19,7 +19,7 @@ namespace axon {
 struct RunChoice {
   std::uint64_t context = 0;            // tokens; 0: the model's maximum
   std::string weights = "keep";         // as stored or published, or a precision
-  std::string kv = "fp16";              // a KvFormat
+  std::string kv = "fp16";              // a KvFormat, whatever `exact` says
   std::optional<std::uint64_t> window;  // tokens that attention reaches back, for every layer; 0: all. Absent: as built
   std::uint64_t prefill_chunk = 256;
   std::uint64_t threads = 1;
