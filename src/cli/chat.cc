@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 
@@ -51,15 +52,29 @@ class LineReader {
 
 class Chat {
  public:
-  Chat(const RunOptions& options, Engine& engine, const RunPlan& plan, Interruption& interruption)
+  Chat(const RunOptions& options, Engine& engine, const RunPlan& plan, Interruption& interruption, StateFile& state)
       : options_(options),
         engine_(engine),
         plan_(plan),
         interruption_(interruption),
+        state_(state),
         interactive_(isatty(STDIN_FILENO) != 0),
         reader_(interruption.flag()) {}
 
-  int run() {
+  // Talks, and saves what has changed.
+  Result<int> run() {
+    waiting_ = AXON_TRY(state_.restore(engine_));
+    started_ = state_.goes_on();
+    if (started_) fmt::print(stderr, "{}\n", dim(state_.line()));
+    const int status = talk();
+    if (!changed_ || !state_.asked()) return status;
+    AXON_TRY(state_.save(engine_, waiting_));
+    fmt::print(stderr, "{}\n", dim(state_.line()));
+    return status;
+  }
+
+ private:
+  int talk() {
     if (interactive_) {
       fmt::print(
           stderr, "{}\n",
@@ -99,9 +114,10 @@ class Chat {
     }
   }
 
- private:
   void reset() {
     engine_.session().reset();
+    std::ranges::fill(engine_.sampler().noted(), 0);
+    changed_ = true;
     waiting_.clear();
     started_ = false;
     turns_ = 0;
@@ -114,6 +130,9 @@ class Chat {
                "generated at {:.1f} tokens/s\n{}\n",
                turns_, turns_ == 1 ? "" : "s", engine_.session().position(), engine_.session().options().context,
                last_prompt_, last_prefill_rate_, last_answer_, last_decode_rate_, memory_line(plan_, engine_.ledger()));
+    if (state_.asked()) {
+      fmt::print(stderr, "{}\n", state_.line(engine_.session().position() + waiting_.size()));
+    }
   }
 
   Status turn(const std::string& text) {
@@ -132,7 +151,8 @@ class Chat {
                         "this turn may need {} tokens, but only {} of the context of {} are left: /reset starts anew",
                         needed, session.room(), session.options().context);
     }
-    started_ = true;
+    if (!started_) state_.begin(options_.system);
+    started_ = changed_ = true;
     interruption_.clear();
     const auto start = std::chrono::steady_clock::now();
     std::size_t read = 0;
@@ -168,26 +188,27 @@ class Chat {
     return Ok{};
   }
 
-  // The rest of the template after an answer: "<|im_end|>\n".
-  Status end_turn() { return engine_.tokenizer().encode("<|im_end|>\n", waiting_); }
+  Status end_turn() { return engine_.tokenizer().encode(kTurnEnd, waiting_); }
 
   static constexpr std::size_t kEndOfTurn = 2;
   const RunOptions& options_;
   Engine& engine_;
   const RunPlan& plan_;
   Interruption& interruption_;
+  StateFile& state_;
   const bool interactive_;
   LineReader reader_;
   std::vector<TokenId> waiting_;  // belongs to the conversation, not yet read by the session
-  bool started_ = false;
+  bool started_ = false, changed_ = false;
   std::size_t turns_ = 0, last_prompt_ = 0, last_answer_ = 0;
   double last_prefill_rate_ = 0, last_decode_rate_ = 0;
 };
 
 }  // namespace
 
-Result<int> chat(const RunOptions& options, Engine& engine, const RunPlan& plan, Interruption& interruption) {
-  return Chat(options, engine, plan, interruption).run();
+Result<int> chat(const RunOptions& options, Engine& engine, const RunPlan& plan, Interruption& interruption,
+                 StateFile& state) {
+  return Chat(options, engine, plan, interruption, state).run();
 }
 
 }  // namespace axon::cli

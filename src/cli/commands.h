@@ -20,6 +20,7 @@ struct ModelOptions {
   std::size_t prefill_chunk = 256;
   std::size_t threads = 0;  // 0: all usable processors
   bool exact = false;
+  std::string kv;  // a KvType; empty: fp16, or fp32 with --exact
   bool json = false;
 };
 
@@ -33,6 +34,7 @@ struct RunOptions : ModelOptions {
   std::optional<std::uint64_t> seed;
   std::vector<std::string> stop;
   std::string system;
+  std::string state;  // file to go on from and to leave the conversation in; empty: none
   bool raw = false;
   bool no_stream = false;
 };
@@ -40,7 +42,7 @@ int run_command(const RunOptions& options);
 
 struct PlanOptions {
   std::string target;  // empty: the shipped model
-  std::vector<std::string> context, weights = {"keep"}, kv = {"fp16"};
+  std::vector<std::string> context, weights = {"keep"}, kv;  // kv: as PlanQuery's
   std::string attention_window;  // "", "all" or a number of tokens
   std::size_t prefill_chunk = 256, threads = 0, max_tokens = 512;
   bool exact = false;
@@ -63,6 +65,7 @@ struct QuantizeOptions {
   std::string model, output, memory_budget;
   int bits = 4, group_size = 64;
   std::size_t threads = 0;
+  bool no_fold_rotation = false;
   bool json = false;
 };
 int quantize_command(const QuantizeOptions& options);
@@ -83,10 +86,12 @@ struct InspectOptions {
 };
 int inspect_command(const InspectOptions& options);
 
+inline constexpr std::size_t kKvCompareChunk = 8;  // as many as are coded at once
 struct EvaluateOptions : ModelOptions {
   std::string text;
   std::size_t window = 1024;
   std::size_t windows = 0;
+  bool kv_compare = false;  // every KV type against fp16; then kv is empty
 };
 int evaluate_command(const EvaluateOptions& options);
 

@@ -211,6 +211,7 @@ Result<EngineOptions> engine_options(const ModelOptions& options, const Config& 
                  .prefill_chunk = options.prefill_chunk,
                  .arithmetic = options.exact ? Arithmetic::kExact : Arithmetic::kFast,
                  .logits_rows = 1};
+  if (!options.kv.empty()) out.session.kv = AXON_TRY(parse_kv_type(options.kv));
   return out;
 }
 

@@ -43,22 +43,26 @@ Status check_disk(const std::string& out, Bytes needed) {
   return Ok{};
 }
 
-void print_result(bool json, const std::string& out, const ConvertPlan& plan, const ConvertRun& run, double seconds) {
+// `rotation`: what became of the cache's rotation, in words; empty where nothing could.
+void print_result(bool json, const std::string& out, const ConvertPlan& plan, const ConvertRun& run, double seconds,
+                  const std::string& rotation) {
   if (json) {
-    const Json result = {{"output", out},
-                         {"tensors", plan.tensors.size()},
-                         {"data_bytes", plan.output.count},
-                         {"seconds", seconds},
-                         {"memory",
-                          {{"planned_bytes", run.planned.count},
-                           {"ledger_peak_bytes", run.ledger->peak().count},
-                           {"resident_peak_bytes", peak_resident().count},
-                           {"budget_bytes", run.budget.limit.count},
-                           {"budget_source", run.budget.source}}}};
+    Json result = {{"output", out},
+                   {"tensors", plan.tensors.size()},
+                   {"data_bytes", plan.output.count},
+                   {"seconds", seconds},
+                   {"memory",
+                    {{"planned_bytes", run.planned.count},
+                     {"ledger_peak_bytes", run.ledger->peak().count},
+                     {"resident_peak_bytes", peak_resident().count},
+                     {"budget_bytes", run.budget.limit.count},
+                     {"budget_source", run.budget.source}}}};
+    if (plan.fold) result["kv_rotation"] = {{"in_weights", is_rotated(*plan.fold)}, {"why", rotation}};
     fmt::print("{}\n", result.dump(2));
     return;
   }
   fmt::print("wrote {}: {} tensors, {} in {:.1f} s\n", out, plan.tensors.size(), to_string(plan.output), seconds);
+  if (!rotation.empty()) fmt::print("rotation of the compressed KV cache: {}\n", rotation);
   fmt::print(stderr, "{}\n",
              dim(fmt::format("memory: planned {}, ledger peak {} ({}); resident peak {}; budget {} ({})",
                              to_string(run.planned), to_string(run.ledger->peak()),
@@ -69,7 +73,7 @@ void print_result(bool json, const std::string& out, const ConvertPlan& plan, co
 // Runs `work` with a progress line and Ctrl-C; prints what came of it.
 template <class Work>
 Result<int> convert(const ConvertPlan& plan, const std::string& out, const std::string& memory_budget,
-                    std::size_t threads, bool json, std::string_view what, Work&& work) {
+                    std::size_t threads, bool json, std::string_view what, const std::string& rotation, Work&& work) {
   ConvertRun run = AXON_TRY(start(plan, memory_budget));
   AXON_TRY(check_disk(out, plan.output));
   cpu::ThreadPool pool(threads);
@@ -85,7 +89,7 @@ Result<int> convert(const ConvertPlan& plan, const std::string& out, const std::
     AXON_TRY(work(*run.ledger, pool, progress));
   }
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin;
-  print_result(json, out, plan, run, elapsed.count());
+  print_result(json, out, plan, run, elapsed.count(), rotation);
   return kExitOk;
 }
 
@@ -93,8 +97,9 @@ Result<int> execute(const QuantizeOptions& options) {
   const ModelFiles model = AXON_TRY(open_model(options.model.empty() ? default_model() : options.model));
   const WeightFormat want{.kind = WeightFormat::kAffine, .bits = options.bits, .group_size = options.group_size};
   const std::size_t threads = thread_count(options.threads);
-  const ConvertPlan plan = AXON_TRY(plan_quantize(model, want, threads));
+  const ConvertPlan plan = AXON_TRY(plan_quantize(model, want, threads, !options.no_fold_rotation));
   return convert(plan, options.output, options.memory_budget, threads, options.json, "quantizing",
+                 describe(plan.fold.value(), model.config),
                  [&](Ledger& ledger, cpu::ThreadPool& pool, const WriteProgress& progress) {
                    return quantize(model, plan, options.output, ledger, pool, progress);
                  });
@@ -126,7 +131,7 @@ Result<int> execute(const InitOptions& options) {
   }
   const std::size_t threads = thread_count(options.threads);
   const ConvertPlan plan = plan_init(config, want, threads);
-  return convert(plan, options.output, options.memory_budget, threads, options.json, "initialising",
+  return convert(plan, options.output, options.memory_budget, threads, options.json, "initialising", "",
                  [&](Ledger& ledger, cpu::ThreadPool& pool, const WriteProgress& progress) {
                    return init(config, plan, options.seed, tokenizer, options.output, ledger, pool, progress);
                  });

@@ -1,5 +1,7 @@
 #include "cli/plan_json.h"
 
+#include "plan/kv_costs.h"
+
 namespace axon::cli {
 namespace {
 
@@ -124,6 +126,20 @@ Json solution_json(const Solution& solution) {
           {"smallest", solution.smallest ? option_json(solution.what, *solution.smallest) : Json()}};
 }
 
+Json smaller_kv_json(const PlanReport& report) {
+  Json list = Json::array();
+  for (const PlanReport::SmallerKv& smaller : report.smaller_kv) {
+    Json out = {{"kv", smaller.kv},
+                {"bytes", smaller.bytes.count},
+                {"saved_bytes", smaller.saved.count},
+                {"total_bytes", smaller.total.count},
+                {"fits", smaller.total <= report.budget.limit},
+                {"cost", kv_cost_words(find_kv_cost(smaller.kv))}};
+    list.push_back(std::move(out));
+  }
+  return list;
+}
+
 }  // namespace
 
 Json plan_json(const PlanReport& report) {
@@ -146,6 +162,7 @@ Json plan_json(const PlanReport& report) {
   }
   for (const Solution& solution : report.solutions) solutions.push_back(solution_json(solution));
   out["would_fit"] = std::move(ways);
+  out["smaller_kv"] = smaller_kv_json(report);
   out["solutions"] = std::move(solutions);
   out["fits"] = report.fits();
   return out;

@@ -125,6 +125,10 @@ void add_model_options(CLI::App* app, ModelOptions& o, bool positional_model) {
                   "Precision in memory: keep, f32, f16, bf16, q8, q6, q5, q4, q3, q2 (q4g32: groups of 32)")
       ->check(parsed_by(parse_weight_format))
       ->capture_default_str();
+  app->add_option("--kv", o.kv,
+                  "How keys and values are held: fp32, fp16, q8, tq4, tq3.5, tq3, lm3 (default: fp16, with --exact "
+                  "fp32)")
+      ->check(parsed_by(parse_kv_type));
   app->add_option("--memory-budget", o.memory_budget,
                   "The most memory to take, e.g. 64MiB or 8GB (default: what the machine can spare)")
       ->check(parsed_by(parse_size));
@@ -169,13 +173,17 @@ void add_run(CLI::App& program, RunOptions& o) {
   app->add_option("--seed", o.seed, "The same seed gives the same text (default: random)")->check(whole_number());
   app->add_option("--stop", o.stop, "Text that ends the answer; may be given several times")->allow_extra_args(false);
   app->add_option("--system", o.system, "System message");
+  app->add_option("--state", o.state,
+                  "Go on with the conversation in this file, if there is one, and leave it there at the end")
+      ->check(parsed_by(check_not_empty));
   app->add_flag("--raw", o.raw, "No chat template: continue the prompt as it is");
   app->add_flag("--no-stream", o.no_stream, "Print the answer when it is whole");
   for (const char* one_shot : {"--json", "--raw", "--no-stream"}) chat->excludes(app->get_option(one_shot));
   app->footer(
       "Examples:\n  bit-axon run \"Write a bedtime story about a small dragon.\"\n  bit-axon run --chat "
       "--memory-budget 64MiB\n"
-      "  echo \"What is the capital of France?\" | bit-axon run --temperature 0 --json");
+      "  echo \"What is the capital of France?\" | bit-axon run --temperature 0 --json\n"
+      "  bit-axon run --state fox.state \"Tell me about a fox.\"; bit-axon run --state fox.state \"And then?\"");
 }
 
 // "keep", one of ours or any other program's.
@@ -197,7 +205,7 @@ void add_plan_choices(CLI::App* app, PlanOptions& o) {
       ->allow_extra_args(false)
       ->check(list_of(check_weights))
       ->group(group);
-  add_list(app, "--kv", o.kv, "KV cache, or a list: fp32, fp16, fp8, q8, q4, tq4, tq3.5, tq3, lm3")
+  add_list(app, "--kv", o.kv, "KV cache, or a list: fp32, fp16, fp8, q8, q4, tq4, tq3.5, tq3, lm3 (default: as run)")
       ->allow_extra_args(false)
       ->check(list_of(parse_kv_format))
       ->group(group);
@@ -308,6 +316,9 @@ void add_quantize(CLI::App& program, QuantizeOptions& o) {
   app->add_option("-g,--group-size", o.group_size, "Weights that share a scale")
       ->check(CLI::IsMember({32, 64, 128}))
       ->capture_default_str();
+  app->add_flag("--no-fold-rotation", o.no_fold_rotation,
+                "Leave attention's weights in the model's own basis: a compressed KV cache then rotates keys and "
+                "values at run time. For files that must equal another program's quantisation to the bit");
   app->add_option("--memory-budget", o.memory_budget, "The most memory to take")->check(parsed_by(parse_size));
   app->add_option("--threads", o.threads, "Threads (default: all usable processors)")->check(whole_number(1, 1024));
   app->add_flag("--json", o.json, "Print one JSON object");
@@ -351,7 +362,17 @@ void add_evaluate(CLI::App& program, EvaluateOptions& o) {
   app->add_option("--text", o.text, "UTF-8 text, tokenized as one string")->required();
   app->add_option("--window", o.window, "Tokens fed from an empty state")->check(whole_number())->capture_default_str();
   app->add_option("--windows", o.windows, "How many windows (default: all)")->check(whole_number());
-  app->footer("Example:\n  bit-axon evaluate --text book.txt --window 1024 --windows 64 --weights bf16 --exact");
+  app->add_flag("--kv-compare", o.kv_compare,
+                "Every type of KV cache against fp16: perplexity, KL divergence, agreement, attention time. Reads in "
+                "chunks of 8 tokens unless --prefill-chunk is given: a chunk's own keys are not compressed, so long "
+                "ones would hide the error")
+      ->excludes("--kv");
+  app->parse_complete_callback([app, &o] {
+    if (o.kv_compare && app->count("--prefill-chunk") == 0) o.prefill_chunk = kKvCompareChunk;
+  });
+  app->footer(
+      "Examples:\n  bit-axon evaluate --text book.txt --window 1024 --windows 64 --weights bf16 --exact\n"
+      "  bit-axon evaluate --text book.txt --window 2048 --windows 4 --kv-compare");
 }
 
 int usage_error(const CLI::App& program, const CLI::ParseError& e) {

@@ -7,6 +7,7 @@
 
 #include "cli/chat.h"
 #include "cli/common.h"
+#include "cli/state_file.h"
 #include "generate/generate.h"
 #include "kernels/cpu/level.h"
 #include "tokenizer/chat_template.h"
@@ -37,24 +38,36 @@ Result<std::string> piped_prompt() {
 
 Result<std::string> prompt_of(const RunOptions& options) {
   std::string prompt = options.prompt_given ? options.prompt : AXON_TRY(piped_prompt());
-  if (prompt.empty()) return make_error(ErrorCode::kInvalidArgument, "the prompt is empty");
+  // A raw text that stopped can go on without a word more.
+  const bool may_be_empty = options.raw && !options.state.empty();
+  if (prompt.empty() && !may_be_empty) return make_error(ErrorCode::kInvalidArgument, "the prompt is empty");
   AXON_TRY(check_utf8("the prompt", prompt));
   return prompt;
 }
 
-Result<std::vector<TokenId>> prompt_ids(const RunOptions& options, const Tokenizer& tokenizer,
-                                        const std::string& prompt) {
-  std::vector<TokenId> ids;
+// Appends the prompt's ids to what is unread of a conversation.
+Status add_prompt(const RunOptions& options, const Tokenizer& tokenizer, const std::string& prompt, bool begins,
+                  std::vector<TokenId>& ids) {
   if (options.raw) {
     AXON_TRY(tokenizer.encode(prompt, ids));
   } else {
     std::vector<Message> messages;
-    if (!options.system.empty()) messages.push_back({"system", options.system});
+    if (begins && !options.system.empty()) messages.push_back({"system", options.system});
     messages.push_back({"user", prompt});
     AXON_TRY(encode_chat(tokenizer, messages, /*add_generation_prompt=*/true, ids));
   }
   if (ids.empty()) return make_error(ErrorCode::kInvalidArgument, "the prompt is empty");
-  return ids;
+  return Ok{};
+}
+
+Status check_room(const RunOptions& options, std::size_t tokens, const Session& session) {
+  if (options.max_tokens <= session.room() && tokens <= session.room() - options.max_tokens) return Ok{};
+  const std::string remembered =
+      session.position() == 0 ? std::string() : fmt::format("{} tokens are remembered, ", session.position());
+  return make_error(ErrorCode::kInvalidArgument,
+                    "{}the prompt has {} tokens and --max-tokens is {}: together {}, but the context is {}{}",
+                    remembered, tokens, options.max_tokens, session.position() + tokens + options.max_tokens,
+                    session.options().context, options.context == 0 ? " (the model's max_seq_len)" : "");
 }
 
 void write_out(std::string_view text) {
@@ -75,17 +88,21 @@ std::string timing_line(const Timing& t) {
                      t.steps > 0 ? fmt::format(" at {:.1f} tokens/s", t.decode_rate()) : "", t.prefill_seconds * 1e3);
 }
 
+// What belongs to the conversation but was not read: the last token drawn, and the end of the turn.
+Status leave_unread(const RunOptions& options, const Tokenizer& tokenizer, const GenerateResult& result,
+                    std::vector<TokenId>& ids) {
+  ids.clear();
+  if (result.last_unread) ids.push_back(result.ids.back());
+  return options.raw ? Status(Ok{}) : tokenizer.encode(kTurnEnd, ids);
+}
+
 Result<int> one_shot(const RunOptions& options, const std::string& prompt, Engine& engine, const RunPlan& plan,
-                     const SamplingOptions& sampling, const Interruption& interruption) {
+                     const SamplingOptions& sampling, const Interruption& interruption, StateFile& state) {
   Session& session = engine.session();
   AXON_TRY(check_length(prompt, engine));
-  const std::vector<TokenId> ids = AXON_TRY(prompt_ids(options, engine.tokenizer(), prompt));
-  if (ids.size() + options.max_tokens > session.options().context) {
-    return make_error(ErrorCode::kInvalidArgument,
-                      "the prompt has {} tokens and --max-tokens is {}: together {}, but the context is {}{}",
-                      ids.size(), options.max_tokens, ids.size() + options.max_tokens, session.options().context,
-                      options.context == 0 ? " (the model's max_seq_len)" : "");
-  }
+  std::vector<TokenId> ids = AXON_TRY(state.restore(engine));
+  AXON_TRY(add_prompt(options, engine.tokenizer(), prompt, !state.goes_on(), ids));
+  AXON_TRY(check_room(options, ids.size(), session));
   const auto start = std::chrono::steady_clock::now();
   {
     ProgressLine line("reading the prompt");
@@ -109,27 +126,32 @@ Result<int> one_shot(const RunOptions& options, const std::string& prompt, Engin
                       .prompt_tokens = ids.size(),
                       .steps = result.steps,
                       .answer_tokens = result.ids.size()};
+  AXON_TRY(leave_unread(options, engine.tokenizer(), result, ids));
+  const Status saved = state.save(engine, ids);
   if (options.json) {
-    const Json json = {{"text", result.text},
-                       {"token_ids", result.ids},
-                       {"finish_reason", name_of(result.reason)},
-                       {"prompt_tokens", timing.prompt_tokens},
-                       {"completion_tokens", timing.answer_tokens},
-                       {"time_to_first_token_seconds", timing.prefill_seconds},
-                       {"decode_seconds", timing.decode_seconds},
-                       {"prefill_tokens_per_second", timing.prefill_rate()},
-                       {"decode_tokens_per_second", timing.decode_rate()},
-                       {"seed", sampling.seed},
-                       {"threads", engine.device().threads()},
-                       {"cpu", cpu::name_of(cpu::level())},
-                       {"memory", memory_json(plan, engine.ledger())}};
+    Json json = {{"text", result.text},
+                 {"token_ids", result.ids},
+                 {"finish_reason", name_of(result.reason)},
+                 {"prompt_tokens", timing.prompt_tokens},
+                 {"completion_tokens", timing.answer_tokens},
+                 {"time_to_first_token_seconds", timing.prefill_seconds},
+                 {"decode_seconds", timing.decode_seconds},
+                 {"prefill_tokens_per_second", timing.prefill_rate()},
+                 {"decode_tokens_per_second", timing.decode_rate()},
+                 {"seed", sampling.seed},
+                 {"threads", engine.device().threads()},
+                 {"cpu", cpu::name_of(cpu::level())},
+                 {"memory", memory_json(plan, engine.ledger())}};
+    if (state.asked()) json["state"] = state.json();
     fmt::print("{}\n", json.dump(2, ' ', false, Json::error_handler_t::replace));
   } else {
     if (!stream) write_out(result.text);
     write_out("\n");
     fmt::print(stderr, "{}\n{}\n", dim(timing_line(timing)), dim(memory_line(plan, engine.ledger())));
     if (plan.total != engine.ledger().peak()) fmt::print(stderr, "{}", memory_table(plan, engine.ledger()));
+    if (state.asked() && saved.ok()) fmt::print(stderr, "{}\n", dim(state.line()));
   }
+  if (!saved.ok()) return saved.error();
   return result.reason == FinishReason::kCancelled ? kExitError : kExitOk;
 }
 
@@ -152,11 +174,12 @@ Result<int> execute(const RunOptions& options) {
   AXON_TRY(check_sampling(engine_opts.sampling));
   engine_opts.text = Bytes{4 * (engine_opts.session.context + options.max_tokens)};
   const RunPlan plan = AXON_TRY(plan_or_refuse(model, engine_opts, options.memory_budget));
+  StateFile state = AXON_TRY(StateFile::open(options, model, engine_opts));
   Interruption interruption(options.chat ? Interruption::Insistence::kOnlyTermination
                                          : Interruption::Insistence::kSecondEnds);
   const std::unique_ptr<Engine> engine = AXON_TRY(load_engine(std::move(model), plan, engine_opts, interruption));
-  if (options.chat) return chat(options, *engine, plan, interruption);
-  return one_shot(options, prompt, *engine, plan, engine_opts.sampling, interruption);
+  if (options.chat) return chat(options, *engine, plan, interruption, state);
+  return one_shot(options, prompt, *engine, plan, engine_opts.sampling, interruption, state);
 }
 
 }  // namespace

@@ -29,6 +29,8 @@ class Sampler {
 
   // Notes tokens that the repetition penalty is to count.
   void note(std::span<const std::uint32_t> tokens);
+  // One bit a token that was noted, [V / 64 rounded up]: to be saved and, in a fresh sampler, put back.
+  std::span<std::uint64_t> noted() { return seen_; }
   // Draws from logits [at most V], which it may change. The draw is number `draws()` of the seed's stream.
   std::uint32_t sample(std::span<float> logits);
   std::uint64_t draws() const { return draws_; }

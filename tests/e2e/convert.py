@@ -59,13 +59,38 @@ class Results(Case):
                          ["config.json", "model.safetensors", "tokenizer.json"])
         self.assertEqual((self.tiny / "tokenizer.json").read_bytes(), (MODEL / "tokenizer.json").read_bytes())
         out = self.folder / "quantized"
-        self.succeed("quantize", self.tiny, "-o", out)
+        self.succeed("quantize", self.tiny, "-o", out, "--no-fold-rotation")
         for name in ("config.json", "tokenizer.json"):
             self.assertEqual((out / name).read_bytes(), (self.tiny / name).read_bytes())
         # Relative paths, a trailing slash, and a name that looks like an option.
         for name in ("relative", "slash/", "-dash"):
             self.succeed("quantize", self.tiny, f"--output={name}")
             self.assertTrue((self.folder / name / "model.safetensors").exists())
+
+    def test_the_rotation_is_folded_where_it_can_be(self):
+        def quantize(source, name, *options):
+            done = self.succeed("quantize", source, "-o", self.folder / name, "--json", *options).json()
+            config = self.succeed("inspect", self.folder / name, "--json").json()["config"]
+            self.assertEqual(done["kv_rotation"]["in_weights"], "kv_rotation" in config)
+            return config.pop("kv_rotation", None), done["kv_rotation"]["why"], config
+        plain = self.succeed("inspect", self.tiny, "--json").json()["config"]
+        self.assertEqual(quantize(self.tiny, "folded", "--bits", "8"),
+                         ("turboquant-1", "folded into the attention weights", plain))
+        self.assertEqual(quantize(self.folder / "folded", "again")[:2],
+                         ("turboquant-1", "in the attention weights, as in the source"))
+        self.assertEqual(quantize(self.tiny, "asked", "--bits", "8", "--no-fold-rotation")[:2],
+                         (None, "not folded, as asked"))
+        self.assertIn("are quantised", quantize(self.folder / "asked", "asked-q4")[1])
+        told = self.succeed("quantize", self.tiny, "-o", self.folder / "told").out
+        self.assertIn("rotation of the compressed KV cache: folded", told)
+        self.assertNotIn("rotation", self.succeed("init", *TINY, "-o", self.folder / "random").out)
+        # The same function: in 8 bits both are near the model that they were made from.
+        text = self.folder / "rotation-text"
+        text.write_text("The fox went down to the river, and the river was wide. " * 20)
+        losses = [self.succeed("evaluate", model, "--text", text, "--window", "64", "--windows", "2", "--json",
+                               "--exact").json()["mean_nll"]
+                  for model in (self.tiny, self.folder / "folded", self.folder / "asked")]
+        self.assertLess(max(losses) - min(losses), 0.02)
 
     def test_settings_reach_the_config(self):
         out = self.folder / "set"

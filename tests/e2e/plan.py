@@ -264,7 +264,8 @@ class PlannedAgainstRun(PlanCase):
             for options in ([], ["--weights", "q4"], ["--weights", "f32"], ["--exact"], ["--threads", "1"],
                             ["--context", "100", "--prefill-chunk", "7"], ["--attention-window", "16"],
                             ["--attention-window", "all"], ["--attention-window", "1M", "--weights", "q8"],
-                            ["--attention-window", "1k", "--context", "600", "--exact"]):
+                            ["--attention-window", "1k", "--context", "600", "--exact"], ["--kv", "tq3"],
+                            ["--exact", "--kv", "fp16"], ["--kv", "q8", "--attention-window", "all"]):
                 options = [*options, "-n", "3"]
                 plan = self.plan(folder, *options)
                 memory = self.answer("-m", folder, *options, "Once upon a time")["memory"]
@@ -291,6 +292,7 @@ class PlannedAgainstResident(PlanCase):
     WEIGHTS = ("bf16", "q8", "q4")
     CONTEXTS = (1024, 4096, 65536)
     WINDOWS = ([], ["--attention-window", "all"])
+    KV = ("q8", "tq4", "tq3.5", "tq3", "lm3")
 
     @classmethod
     def setUpClass(cls):
@@ -317,6 +319,13 @@ class PlannedAgainstResident(PlanCase):
                 for window in self.WINDOWS:
                     with self.subTest(preset=preset, weights=weights, context=context, window=window):
                         self.assert_cell(folder, "--context", context, *window)
+
+    def test_every_cache(self):
+        """Long where it is large, and in a window of less than a tail and a tile."""
+        for kv in self.KV:
+            with self.subTest(kv=kv):
+                self.assert_cell(self.models["nano", "q4"], "--kv", kv, "--context", 65536, *self.WINDOWS[1])
+                self.assert_cell(self.models["small", "q4"], "--kv", kv, "--context", 4096)
 
     def test_converted_when_loaded(self):
         for preset in self.PRESETS:

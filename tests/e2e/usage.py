@@ -21,7 +21,7 @@ class Help(Case):
         options = {"run": model + "--model --max-tokens --temperature --top-k --top-p --min-p --repetition-penalty "
                           "--seed --stop --system --raw --no-stream --context --chat",
                    "plan": model + "--context",
-                   "quantize": "--output --bits --group-size",
+                   "quantize": "--output --bits --group-size --no-fold-rotation",
                    "init": "--preset --weights --set --seed --output --tokenizer",
                    "inspect": "--json --tensors",
                    "evaluate": model + "--text --window --windows"}
