@@ -123,7 +123,7 @@ BENCHMARK_CAPTURE(attend_decode, f16, DType::kF16)->Apply(depths);
 BENCHMARK_CAPTURE(attend_decode, f32, DType::kF32)->Apply(depths);
 BENCHMARK_CAPTURE(attend_decode_codes, q8, "q8")->Apply(depths);
 BENCHMARK_CAPTURE(attend_decode_codes, tq4, "tq4")->Apply(depths);
-BENCHMARK_CAPTURE(attend_decode_codes, tq3 .5, "tq3.5")->Apply(depths);
+BENCHMARK_CAPTURE(attend_decode_codes, tq3_5, "tq3.5")->Apply(depths);
 BENCHMARK_CAPTURE(attend_decode_codes, tq3, "tq3")->Apply(depths);
 BENCHMARK_CAPTURE(attend_decode_codes, lm3, "lm3")->Apply(depths);
 BENCHMARK_CAPTURE(attend_prefill_codes, tq3, "tq3")

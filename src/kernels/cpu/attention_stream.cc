@@ -22,7 +22,7 @@ using cpu::AttentionScratch;
 using cpu::KeyRun;
 
 constexpr std::size_t kStreamKeys = 128;  // scores at a time; a multiple of every vector
-constexpr std::size_t kRunsAtOnce = 4;    // of codes: one softmax step for them costs less than four
+constexpr std::size_t kRunsAtOnce = 4;    // of codes: one softmax step and one call for them cost less than four
 
 struct Query {
   std::size_t head_dim;
@@ -125,24 +125,25 @@ void stream(Query& query, const T* k, std::size_t k_stride, const T* v, std::siz
   }
 }
 
-// Runs of a compressed past that wait for their softmax step.
+// Runs of a compressed past that wait for the next.
 struct PendingRuns {
   turboquant::TokenRun runs[kRunsAtOnce];
-  std::size_t count = 0, tokens = 0;
-  HWY_ALIGN float scores[kRunsAtOnce * turboquant::kTileTokens];
+  std::size_t count = 0;
 };
 
-void add_pending(Query& query, const turboquant::HeadView& head, PendingRuns& pending, std::span<std::byte> scratch) {
-  float factors[turboquant::kTileTokens];
-  if (pending.count == 0) return;
-  weigh(query, pending.scores, pending.tokens);
-  const float* weights = pending.scores;
-  for (std::size_t i = 0; i < pending.count; ++i) {
-    const cpu::CodedRegion values = cpu::values_of(head, pending.runs[i], factors);
-    cpu::add_values(values, {weights, 1, values.tokens()}, scratch, {query.y, 1, query.head_dim});
-    weights += values.tokens();
-  }
-  pending.count = pending.tokens = 0;
+// Adds the runs' values, weighted with their keys' scores.
+void add_runs(Query& query, const turboquant::HeadView& head, const cpu::Int8Queries& q, const PendingRuns& pending,
+              std::span<std::byte> scratch) {
+  float factors[kRunsAtOnce][turboquant::kTileTokens];
+  HWY_ALIGN float scores[kRunsAtOnce * turboquant::kTileTokens];
+  cpu::CodedRegion regions[kRunsAtOnce];
+  const cpu::CodedRegions all(regions, pending.count);
+  for (std::size_t i = 0; i < pending.count; ++i) regions[i] = cpu::keys_of(head, pending.runs[i], factors[i]);
+  const std::size_t tokens = cpu::tokens_of(all);
+  cpu::score(all, q, scratch, {scores, 1, tokens});
+  weigh(query, scores, tokens);
+  for (std::size_t i = 0; i < pending.count; ++i) regions[i] = cpu::values_of(head, pending.runs[i], factors[i]);
+  cpu::add_values(all, {scores, 1, tokens}, scratch, {query.y, 1, query.head_dim});
 }
 
 // The past of query t on its codes, by integer products.
@@ -151,17 +152,17 @@ void stream_codes(Query& query, const AttentionCall& call, std::size_t h, std::s
   const turboquant::HeadView head = call.past.head(h);
   const std::span<std::byte> scratch(coded, cpu::coded_scratch_bytes(A));
   auto* q8 = reinterpret_cast<std::int8_t*>(coded + cpu::coded_scratch_bytes(A));
-  float scale, factors[turboquant::kTileTokens];
+  float scale;
   cpu::quantise_queries({query.q, 1, A}, {q8, 1, A}, {&scale, 1});
+  const cpu::Int8Queries q{{q8, 1, A}, {&scale, 1}};
   PendingRuns pending;
   cpu::for_each_coded_run(call, t, [&](std::int64_t, const turboquant::TokenRun& run) {
-    const cpu::CodedRegion keys = cpu::keys_of(head, run, factors);
-    cpu::score(keys, {{q8, 1, A}, {&scale, 1}}, scratch, {pending.scores + pending.tokens, 1, run.count});
     pending.runs[pending.count++] = run;
-    pending.tokens += run.count;
-    if (pending.count == kRunsAtOnce) add_pending(query, head, pending, scratch);
+    if (pending.count < kRunsAtOnce) return;
+    add_runs(query, head, q, pending, scratch);
+    pending.count = 0;
   });
-  add_pending(query, head, pending, scratch);
+  if (pending.count > 0) add_runs(query, head, q, pending, scratch);
 }
 
 void round_row(const float* from, std::uint16_t* to, std::size_t count) {

@@ -50,13 +50,11 @@ AXON_AVX2 void factors(turboquant::ScaleKind kind, const std::uint8_t* scales, f
   factors_portable(kind, scales + 2 * t, power, step, out.subspan(t));
 }
 
-AXON_AVX2 void score(const CodedRegion& keys, const Int8Queries& q, std::byte* scratch, Mat<float> scores) {
+AXON_AVX2 void score(CodedRegions keys, const Int8Queries& q, std::byte* scratch, Mat<float> scores) {
   score_by_dot(keys, q, scratch, scores, dot);
 }
 
-AXON_AVX2 void weigh(const CodedRegion& values, Mat<const float> weights, Weights& out) {
-  weigh_rows(values, weights, out);
-}
+AXON_AVX2 void weigh(CodedRegions values, Mat<const float> weights, Weights* out) { weigh_rows(values, weights, out); }
 
 // 16 elements over all tokens, two at a time. An odd last one meets itself with weight 0.
 AXON_AVX2 inline void sum_16(const Rows& values, std::size_t first, std::size_t tokens, const std::uint8_t* weights,
@@ -75,7 +73,7 @@ AXON_AVX2 inline void sum_16(const Rows& values, std::size_t first, std::size_t 
   _mm256_store_si256(out + 1, _mm256_permute2x128_si256(outer, inner, 0x31));
 }
 
-AXON_AVX2 void add(const CodedRegion& values, const Weights& weights, std::byte* scratch, Mat<float> out) {
+AXON_AVX2 void add(CodedRegions values, const Weights* weights, std::byte* scratch, Mat<float> out) {
   add_by_16(values, weights, scratch, out, sum_16);
 }
 

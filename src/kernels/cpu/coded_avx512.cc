@@ -2,6 +2,7 @@
 // 128 bits: 16 elements of a trellis code are 4 to 8 whole bytes, so one masked broadcast a token brings them to both
 // qwords of its lane, and each byte picks its own 8 bits (vpmultishiftqb). The tables are odd, so 128 entries and a
 // sign do for 256 (vpermi2b). Lanes that are tokens need no sum across tokens, and one a vector only every 16 tokens.
+// Heads of 80 elements have kernels of their own: places are known in advance, so whole loads are permuted instead.
 
 #include "kernels/cpu/coded_avx512.h"
 
@@ -55,80 +56,144 @@ AXON_AVX512_INLINE __m512i bias_of(const std::int8_t* q, std::size_t chunks) {
 AXON_AVX512_INLINE void prefetch_group(const CodedRegion& region, std::size_t t, std::size_t size) {
   if (region.next == nullptr) return;
   const std::uint8_t* next = region.next + t * size;
+  AXON_UNROLL
   for (std::size_t i = 0; i < kLanes * size; i += 64) _mm_prefetch(next + i, _MM_HINT_T0);
+}
+
+// Of a vector, known in advance if kDim is.
+template <int kCode, std::size_t kDim>
+AXON_AVX512_INLINE std::size_t size_of_vector(const CodedRegion& region) {
+  if constexpr (kDim == 0) return region.vector_bytes();
+  return kCode == kInt8 ? kDim : turboquant::code_bytes(static_cast<Code>(kCode), kDim);
+}
+
+AXON_AVX512_INLINE void prefetch_scales(const CodedRegion& region, std::size_t size) {
+  if (region.next == nullptr) return;
+  const std::uint8_t* scales = region.next + region.tokens() * size;
+  _mm_prefetch(scales, _MM_HINT_T0);
+  _mm_prefetch(scales + 64, _MM_HINT_T0);
+}
+
+// Sums of tokens [t, t + 4), one a lane, for kRows queries.
+template <int kCode, std::size_t kDim, std::size_t kRows>
+AXON_AVX512_INLINE void dots_of_group(const CodedRegion& keys, std::size_t t, const std::int8_t* const (&query)[kRows],
+                                      const Table& table, __m512i (&dots)[kRows]) {
+  const std::size_t size = size_of_vector<kCode, kDim>(keys);
+  const Group group = group_at(keys, t, size);
+  prefetch_group(keys, t, size);
+  AXON_UNROLL
+  for (std::size_t r = 0; r < kRows; ++r) dots[r] = _mm512_setzero_si512();
+  const auto add = [&](std::size_t c, __m512i k) AXON_AVX512 __attribute__((always_inline)) {
+    AXON_UNROLL
+    for (std::size_t r = 0; r < kRows; ++r) add_dots(dots[r], k, load_query(query[r] + kLane * c));
+  };
+  if constexpr (kDim != 0) {
+    each_16<kDim>([&]<std::size_t kC>() AXON_AVX512
+                  __attribute__((always_inline)) { add(kC, decode_16<kCode, kDim, kC>(group, table)); });
+  } else {
+    add(0, decode_16<kCode>(group, 0, keys, size, table));
+    for (std::size_t c = 1; c < keys.head_dim / kLane; ++c) add(c, decode_16<kCode>(group, c, keys, size, table));
+  }
 }
 
 // Up to kRows queries; rows that are missing repeat the last and are not stored. kDim: head_dim, or 0 for any.
 template <int kCode, std::size_t kDim, std::size_t kRows>
-AXON_AVX512 void score_rows(const CodedRegion& keys, const Int8Queries& q, Mat<float> scores) {
-  const std::size_t size = keys.vector_bytes(), T = keys.tokens();
-  const std::size_t chunks = (kDim != 0 ? kDim : keys.head_dim) / kLane;
+AXON_AVX512 void score_rows(CodedRegions regions, const Int8Queries& q, Mat<float> scores) {
   const Table table = load_table<kCode>(Bias::k128);
   const std::int8_t* query[kRows];
   __m512i bias[kRows];
   for (std::size_t r = 0; r < kRows; ++r) {
     query[r] = q.values.row_ptr(r < scores.rows ? r : scores.rows - 1);
-    bias[r] = bias_of(query[r], chunks);
+    bias[r] = bias_of(query[r], q.values.cols / kLane);
   }
-  for (std::size_t t = 0; t < T; t += 16) {
-    __m512i sums[kRows][4];
-    const auto sum_group = [&](std::size_t g) AXON_AVX512 __attribute__((always_inline)) {
-      const Group group = group_at(keys, t + kLanes * g, size);
-      prefetch_group(keys, t + kLanes * g, size);
-      __m512i dots[kRows];
-      AXON_UNROLL
-      for (std::size_t r = 0; r < kRows; ++r) dots[r] = _mm512_setzero_si512();
-      const auto add = [&](std::size_t c, __m512i k) AXON_AVX512 __attribute__((always_inline)) {
+  std::size_t first = 0;
+  for (const CodedRegion& keys : regions) {
+    const std::size_t T = keys.tokens();
+    prefetch_scales(keys, size_of_vector<kCode, kDim>(keys));
+    for (std::size_t t = 0; t < T; t += 16) {
+      const bool whole = T - t >= 16;  // masked loads and stores wait for one another
+      __m512i sums[4][kRows];
+      if (kRows == 1 && whole) {
         AXON_UNROLL
-        for (std::size_t r = 0; r < kRows; ++r) add_dots(dots[r], k, load_query(query[r] + kLane * c));
-      };
-      if constexpr (kDim != 0) {
-        each_16<kDim>([&]<std::size_t kC>() AXON_AVX512
-                      __attribute__((always_inline)) { add(kC, decode_16<kCode, kDim, kC>(group, table)); });
+        for (std::size_t g = 0; g < 4; ++g) dots_of_group<kCode, kDim>(keys, t + kLanes * g, query, table, sums[g]);
       } else {
-        add(0, decode_16<kCode>(group, 0, keys, size, table));
-        for (std::size_t c = 1; c < chunks; ++c) add(c, decode_16<kCode>(group, c, keys, size, table));
+        for (std::size_t g = 0; g < 4; ++g) {
+          const std::size_t at = t + kLanes * g;
+          dots_of_group<kCode, kDim>(keys, at < T ? at : T - 1, query, table, sums[g]);
+        }
       }
+      const __mmask16 mask = first_lanes(T - t);
+      const float* of_keys = keys.factors.data() + t;
+      const __m512 factors = whole ? _mm512_loadu_ps(of_keys) : _mm512_maskz_loadu_ps(mask, of_keys);
       AXON_UNROLL
-      for (std::size_t r = 0; r < kRows; ++r) sums[r][g] = dots[r];
-    };
-    if (kRows == 1 && T - t >= 16) {
-      AXON_UNROLL
-      for (std::size_t g = 0; g < 4; ++g) sum_group(g);
-    } else {
-      for (std::size_t g = 0; g < 4; ++g) {
-        if (t + kLanes * g < T) {
-          sum_group(g);
+      for (std::size_t r = 0; r < kRows; ++r) {
+        if (r >= scores.rows) break;
+        const __m512i biased = sum_lanes(sums[0][r], sums[1][r], sums[2][r], sums[3][r]);
+        const __m512 sum = _mm512_cvtepi32_ps(_mm512_sub_epi32(biased, bias[r]));
+        const __m512 score = _mm512_mul_ps(_mm512_mul_ps(sum, factors), _mm512_set1_ps(q.scales[r]));
+        float* out = scores.row_ptr(r) + first + t;
+        if (whole) {
+          _mm512_storeu_ps(out, score);
         } else {
-          for (std::size_t r = 0; r < kRows; ++r) sums[r][g] = _mm512_setzero_si512();
+          _mm512_mask_storeu_ps(out, mask, score);
         }
       }
     }
-    const bool whole = T - t >= 16;  // masked loads and stores wait for one another
-    const __mmask16 mask = first_lanes(T - t);
-    const float* of_keys = keys.factors.data() + t;
-    const __m512 factors = whole ? _mm512_loadu_ps(of_keys) : _mm512_maskz_loadu_ps(mask, of_keys);
-    AXON_UNROLL
-    for (std::size_t r = 0; r < kRows; ++r) {
-      if (r >= scores.rows) break;
-      const __m512i biased = sum_lanes(sums[r][0], sums[r][1], sums[r][2], sums[r][3]);
-      const __m512 sum = _mm512_cvtepi32_ps(_mm512_sub_epi32(biased, bias[r]));
-      const __m512 score = _mm512_mul_ps(_mm512_mul_ps(sum, factors), _mm512_set1_ps(q.scales[r]));
-      float* out = scores.row_ptr(r) + t;
-      if (whole) {
-        _mm512_storeu_ps(out, score);
-      } else {
-        _mm512_mask_storeu_ps(out, mask, score);
-      }
-    }
+    first += T;
   }
 }
 
-// Up to kRows rows of weights, as above.
+// sum += weights of tokens [t, t + 4) * their 16 elements.
+AXON_AVX512_INLINE void add_weighted(__m512i& sum, const std::uint8_t* weights, __m512i elements) {
+  std::int32_t w;
+  std::memcpy(&w, weights, 4);
+  add_dots(sum, _mm512_set1_epi32(w), elements);
+}
+
+// y + sum * unit
+AXON_AVX512_INLINE __m512 added(__m512 y, __m512i sum, float unit) {
+  __m512 product = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(unit));
+  asm("" : "+v"(product));  // two roundings, not a fused one
+  return _mm512_add_ps(y, product);
+}
+
+// One row of weights and a known head_dim: all sums and outputs stay in registers.
+template <int kCode, std::size_t kDim>
+AXON_AVX512 void add_row(CodedRegions regions, const Weights* weights, float* out) {
+  constexpr std::size_t kChunks = kDim / kLane;
+  const Table table = load_table<kCode>(Bias::kNone);
+  const __m512i elements_first = constant(kElementsFirst);
+  __m512 y[kChunks];
+  AXON_UNROLL
+  for (std::size_t c = 0; c < kChunks; ++c) y[c] = _mm512_loadu_ps(out + kLane * c);
+  for (const CodedRegion& values : regions) {
+    const std::size_t size = size_of_vector<kCode, kDim>(values);
+    prefetch_scales(values, size);
+    __m512i sums[kChunks];
+    AXON_UNROLL
+    for (std::size_t c = 0; c < kChunks; ++c) sums[c] = _mm512_setzero_si512();
+    const std::uint8_t* row = weights->bytes[0];
+    for (std::size_t t = 0; t < values.tokens(); t += kLanes) {
+      const Group group = group_at(values, t, size);
+      prefetch_group(values, t, size);
+      each_16<kDim>([&]<std::size_t kC>() AXON_AVX512 __attribute__((always_inline)) {
+        const __m512i lanes = decode_16<kCode, kDim, kC>(group, table);
+        add_weighted(sums[kC], row + t, _mm512_permutexvar_epi8(elements_first, lanes));
+      });
+    }
+    AXON_UNROLL
+    for (std::size_t c = 0; c < kChunks; ++c) y[c] = added(y[c], sums[c], weights->units[0]);
+    ++weights;
+  }
+  AXON_UNROLL
+  for (std::size_t c = 0; c < kChunks; ++c) _mm512_storeu_ps(out + kLane * c, y[c]);
+}
+
+// Up to kRows rows of weights, as above; for each 16 elements through all tokens.
 template <int kCode, std::size_t kDim, std::size_t kRows>
 AXON_AVX512 void add_rows(const CodedRegion& values, const Weights& weights, Mat<float> out) {
   constexpr std::size_t kSets = kRows == 1 ? 4 : kRows <= 4 ? 2 : 1;  // of sums: one alone waits for itself
-  const std::size_t size = values.vector_bytes(), chunks = values.head_dim / kLane, T = values.tokens();
+  const std::size_t size = size_of_vector<kCode, kDim>(values), T = values.tokens();
   const Table table = load_table<kCode>(Bias::kNone);
   const std::uint8_t* row[kRows];
   for (std::size_t r = 0; r < kRows; ++r) row[r] = weights.bytes[r < out.rows ? r : out.rows - 1];
@@ -140,11 +205,7 @@ AXON_AVX512 void add_rows(const CodedRegion& values, const Weights& weights, Mat
     const auto add = [&](std::size_t t, __m512i(&to)[kRows]) AXON_AVX512 __attribute__((always_inline)) {
       const __m512i four = _mm512_permutexvar_epi8(constant(kElementsFirst), decode_at(t));
       AXON_UNROLL
-      for (std::size_t r = 0; r < kRows; ++r) {
-        std::int32_t w;
-        std::memcpy(&w, row[r] + t, 4);
-        add_dots(to[r], _mm512_set1_epi32(w), four);
-      }
+      for (std::size_t r = 0; r < kRows; ++r) add_weighted(to[r], row[r] + t, four);
     };
     std::size_t t = 0;
     for (; t + kSets * kLanes <= T; t += kSets * kLanes) {
@@ -160,9 +221,7 @@ AXON_AVX512 void add_rows(const CodedRegion& values, const Weights& weights, Mat
     for (std::size_t r = 0; r < kRows; ++r) {
       if (r >= out.rows) break;
       float* y = out.row_ptr(r) + kLane * c;
-      __m512 product = _mm512_mul_ps(_mm512_cvtepi32_ps(dots[0][r]), _mm512_set1_ps(weights.units[r]));
-      asm("" : "+v"(product));  // two roundings, not a fused one
-      _mm512_storeu_ps(y, _mm512_add_ps(_mm512_loadu_ps(y), product));
+      _mm512_storeu_ps(y, added(_mm512_loadu_ps(y), dots[0][r], weights.units[r]));
     }
   };
   if constexpr (kDim != 0) {
@@ -181,7 +240,7 @@ AXON_AVX512 void add_rows(const CodedRegion& values, const Weights& weights, Mat
           });
     };
     sum_any(0);
-    for (std::size_t c = 1; c < chunks; ++c) sum_any(c);
+    for (std::size_t c = 1; c < values.head_dim / kLane; ++c) sum_any(c);
   }
 }
 
@@ -237,84 +296,49 @@ void decode(const CodedRegion& region, Mat<std::int8_t> out) {
   with_code(region, [&]<int kCode, std::size_t>() { decode_rows<kCode>(region, out); });
 }
 
-void score(const CodedRegion& keys, const Int8Queries& q, std::byte*, Mat<float> scores) {
-  with_code(keys, [&]<int kCode, std::size_t kDim>() {
-    with_rows(scores.rows, [&]<std::size_t kRows>() { score_rows<kCode, kDim, kRows>(keys, q, scores); });
+// Calls f(regions, index of the first) for stretches of regions that one kernel reads: of one code, all groups whole or
+// not. Regions without tokens are left out.
+template <class F>
+void with_stretches(CodedRegions regions, F&& f) {
+  const auto kind = [](const CodedRegion& region) { return std::pair(region.code, region.tokens() % kLanes == 0); };
+  for (std::size_t first = 0, n; first < regions.size(); first += n) {
+    n = 1;
+    if (regions[first].tokens() == 0) continue;
+    while (first + n < regions.size() && regions[first + n].tokens() != 0 &&
+           kind(regions[first + n]) == kind(regions[first]))
+      ++n;
+    f(regions.subspan(first, n), first);
+  }
+}
+
+void score(CodedRegions keys, const Int8Queries& q, std::byte*, Mat<float> scores) {
+  std::size_t t = 0;
+  with_stretches(keys, [&](CodedRegions some, std::size_t) {
+    const std::size_t tokens = tokens_of(some);
+    const Mat<float> to = scores.cols_from(t, tokens);
+    with_code(some[0], [&]<int kCode, std::size_t kDim>() {
+      with_rows(to.rows, [&]<std::size_t kRows>() { score_rows<kCode, kDim, kRows>(some, q, to); });
+    });
+    t += tokens;
   });
 }
 
-// Bytes: the low 5 bits name one of 32 steps within an octave, the others the octave, 4 being that of 1.
-AXON_AVX512 void factors(turboquant::ScaleKind kind, const std::uint8_t* scales, float power, float step,
-                         std::span<float> out) {
-  struct Steps {
-    alignas(64) float values[32];
-  };
-  static const Steps steps = [] {
-    Steps all{};
-    for (std::uint16_t i = 0; i < 32; ++i) {
-      all.values[i] = turboquant::load_scale(turboquant::ScaleKind::kByte, static_cast<std::uint16_t>(128 + i), 0);
-    }
-    return all;
-  }();
-  for (std::size_t t = 0; t < out.size(); t += 16) {
-    const __mmask16 mask = first_lanes(out.size() - t);
-    __m512 scale;
-    if (kind == turboquant::ScaleKind::kHalf) {
-      scale = _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, scales + 2 * t));
-    } else {
-      const __m512i b = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, scales + t));
-      const __m512i of_step = _mm512_castps_si512(
-          _mm512_permutex2var_ps(_mm512_load_ps(steps.values), b, _mm512_load_ps(steps.values + 16)));
-      const __m512i octave = _mm512_slli_epi32(_mm512_sub_epi32(_mm512_srli_epi32(b, 5), _mm512_set1_epi32(4)), 23);
-      scale = _mm512_castsi512_ps(_mm512_maskz_add_epi32(_mm512_test_epi32_mask(b, b), of_step, octave));
-    }
-    const __m512 factor = _mm512_mul_ps(_mm512_mul_ps(scale, _mm512_set1_ps(power)), _mm512_set1_ps(step));
-    if (out.size() - t >= 16) {  // masked stores are slow to be read again
-      _mm512_storeu_ps(out.data() + t, factor);
-    } else {
-      _mm512_mask_storeu_ps(out.data() + t, mask, factor);
-    }
-  }
-}
-
-AXON_AVX512 void weigh(const CodedRegion& values, Mat<const float> weights, Weights& out) {
-  constexpr std::size_t kVectors = turboquant::kTileTokens / 16;
-  const std::size_t T = values.tokens();
-  for (std::size_t r = 0; r < weights.rows; ++r) {
-    __m512 scaled[kVectors];
-    __m512 largest = _mm512_setzero_ps();
-    AXON_UNROLL
-    for (std::size_t i = 0; i < kVectors; ++i) {
-      const __mmask16 mask = first_lanes(16 * i < T ? T - 16 * i : 0);
-      const __m512 factor = _mm512_maskz_loadu_ps(mask, values.factors.data() + 16 * i);
-      scaled[i] = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, weights.row_ptr(r) + 16 * i), factor);
-      largest = _mm512_max_ps(largest, scaled[i]);
-    }
-    const float unit = _mm512_reduce_max_ps(largest) / 255.0f;
-    out.units[r] = unit > 0 ? unit : 0.0f;
-    const __m512 divisor = _mm512_set1_ps(unit > 0 ? unit : 1.0f);  // else all are 0, or so small that they count as 0
-    AXON_UNROLL
-    for (std::size_t i = 0; i < kVectors; ++i) {
-      // To nearest, halves away from zero: + 0.5 would round twice.
-      const __m512 x = _mm512_div_ps(scaled[i], divisor);
-      const __m512i whole = _mm512_cvttps_epi32(x);
-      const __m512 rest = _mm512_sub_ps(x, _mm512_cvtepi32_ps(whole));
-      const __mmask16 up = _mm512_cmp_ps_mask(rest, _mm512_set1_ps(0.5f), _CMP_GE_OQ);
-      const __m512i rounded = _mm512_mask_sub_epi32(whole, up, whole, _mm512_set1_epi32(-1));
-      _mm_store_si128(reinterpret_cast<__m128i*>(out.bytes[r] + 16 * i), _mm512_cvtusepi32_epi8(rounded));
-    }
-  }
-}
-
-void add(const CodedRegion& values, const Weights& weights, std::byte*, Mat<float> out) {
-  with_code(values, [&]<int kCode, std::size_t kDim>() {
-    with_rows(out.rows, [&]<std::size_t kRows>() { add_rows<kCode, kDim, kRows>(values, weights, out); });
+void add(CodedRegions values, const Weights* weights, std::byte*, Mat<float> out) {
+  with_stretches(values, [&](CodedRegions some, std::size_t first) {
+    with_code(some[0], [&]<int kCode, std::size_t kDim>() {
+      if constexpr (kDim != 0) {
+        if (out.rows == 1) return add_row<kCode, kDim>(some, weights + first, out.data);
+      }
+      with_rows(out.rows, [&]<std::size_t kRows>() {
+        for (std::size_t i = 0; i < some.size(); ++i) add_rows<kCode, kDim, kRows>(some[i], weights[first + i], out);
+      });
+    });
   });
 }
 
 }  // namespace
 
-const Kernels kAvx512Kernels{factors, decode, score, weigh, add};
+const Kernels kAvx512Kernels{factors_avx512, decode, score, weigh_avx512, add};
 
 }  // namespace axon::cpu::coded
 

@@ -1,4 +1,4 @@
-// Decoding for AVX-512 with VBMI. Only coded_avx512.cc includes it.
+// Decoding for AVX-512 with VBMI. Only coded_avx512*.cc include it.
 #pragma once
 
 #include <array>
@@ -27,6 +27,11 @@
 #endif
 
 namespace axon::cpu::coded {
+
+// Kernels::factors and Kernels::weigh.
+void factors_avx512(turboquant::ScaleKind kind, const std::uint8_t* scales, float power, float step,
+                    std::span<float> out);
+void weigh_avx512(CodedRegions values, Mat<const float> weights, Weights* out);
 
 constexpr std::size_t kLanes = turboquant::kGroupTokens;  // tokens in a register
 constexpr std::size_t kLane = 16;                         // their elements
@@ -202,6 +207,69 @@ AXON_AVX512_INLINE __m512i gathered(const std::uint8_t* group) {
   return v;
 }
 
+// Cheaper, where it can be done: 8 elements and what their first window holds of earlier ones lie in two dwords, so one
+// permutation of the dwords of two loads brings each qword what it needs, from any bit on.
+struct DwordGather {
+  alignas(64) std::uint32_t index[16] = {};  // of the loads' 32 dwords
+  Bytes64 shifts{}, high_shifts{};
+  std::size_t base[2] = {};  // of a load, in bytes from the group's first
+  bool possible = true;
+};
+
+// Where element e's window begins in its vector, in bits; below 0: that many before the end.
+constexpr int first_bit(int code, std::size_t e) {
+  if (!is_trellis(code)) return static_cast<int>(low_bits(code) * e);
+  int end = 0;
+  for (std::size_t i = 0; i <= e; ++i) end += static_cast<int>(symbol_bits(static_cast<turboquant::Code>(code), i));
+  return end - 8;
+}
+
+constexpr DwordGather dword_gather_of(int code, std::size_t head_dim, std::size_t c) {
+  const std::size_t size = turboquant::code_bytes(static_cast<turboquant::Code>(code), head_dim);
+  const unsigned width = is_trellis(code) ? 8 : low_bits(code);
+  DwordGather out{};
+  const bool one_piece = kLanes * size <= 128;  // else each load brings two tokens
+  const int begin = first_bit(code, kLane * c);
+  const std::size_t from = one_piece || begin < 0 ? 0 : static_cast<std::size_t>(begin) / 32 * 4;
+  out.base[0] = from;
+  out.base[1] = from + (one_piece ? 64 : 2 * size);
+  // A token's byte among the 128 that are loaded, or kNoByte.
+  const auto place = [&](std::size_t token, std::size_t byte) -> std::size_t {
+    if (one_piece) return token * size + byte;
+    const std::size_t at = token % 2 * size + byte - from;
+    return at < 64 ? token / 2 * 64 + at : kNoByte;
+  };
+  for (std::size_t q = 0; q < 8; ++q) {
+    const std::size_t l = q / 2, first = kLane * c + q % 2 * 8;
+    const int bit = first_bit(code, first);
+    const bool wraps = bit < 0;
+    const std::size_t last_bit = static_cast<std::size_t>(first_bit(code, first + 7)) + width - 1;
+    const std::size_t low = place(l, wraps ? 0 : static_cast<std::size_t>(bit) / 8), end = place(l, last_bit / 8);
+    std::size_t other = low / 4 % 16 == 15 ? low / 4 : low / 4 + 1;  // the qword's upper dword
+    if (one_piece && low / 4 == 15) other = 16;
+    int shift = static_cast<int>(low % 4 * 8) - bit / 8 * 8;
+    std::size_t high = 0;
+    out.possible = out.possible && low != kNoByte && end != kNoByte && end / 4 <= (wraps ? low / 4 : other);
+    if (wraps) {  // the end comes to lie above the start, where a rotation finds it
+      high = place(l, size - 4);
+      other = high / 4;
+      shift = 64;
+      out.possible = out.possible && high != kNoByte && low % 4 == 0 && high % 4 == 0;
+    } else if (code == 3) {
+      high = place(l, head_dim / 4 + first / 8);
+      other = high / 4;
+      out.possible = out.possible && high != kNoByte && end / 4 == low / 4;
+    }
+    out.index[2 * q] = static_cast<std::uint32_t>(low / 4 % 32);
+    out.index[2 * q + 1] = static_cast<std::uint32_t>(other % 32);
+    for (std::size_t i = 0; i < 8; ++i) {
+      out.shifts.byte[8 * q + i] = static_cast<std::uint8_t>((shift + first_bit(code, first + i)) % 64);
+      out.high_shifts.byte[8 * q + i] = static_cast<std::uint8_t>((32 + high % 4 * 8 + i + 62) % 64);  // to bit 2
+    }
+  }
+  return out;
+}
+
 // Windows of elements [16 c, 16 c + 16) of a trellis code.
 template <int kCode>
 AXON_AVX512_INLINE __m512i windows(const Group& group, std::size_t c, std::size_t size) {
@@ -235,15 +303,30 @@ AXON_AVX512_INLINE __m512i indices(const Group& group, std::size_t c, std::size_
   return _mm512_ternarylogic_epi64(index, high, _mm512_set1_epi8(4), 0xF8);  // index | (high & 4)
 }
 
-// Codes as they lie after gathered().
+// Codes from qwords that hold 8 elements each.
 template <int kCode>
-AXON_AVX512_INLINE __m512i codes_of(__m512i v) {
-  static constexpr Bytes64 kShifts = shifts<kCode>(false), kHighShifts = high_shifts(32);
-  const __m512i low = _mm512_multishift_epi64_epi8(constant(kShifts), v);
+AXON_AVX512_INLINE __m512i codes_of(__m512i v, const Bytes64& shifts, const Bytes64& high_shifts) {
+  const __m512i low = _mm512_multishift_epi64_epi8(constant(shifts), v);
   const __m512i index = is_trellis(kCode) ? low : _mm512_and_si512(low, low_mask(kCode));
   if constexpr (kCode != 3) return index;
-  const __m512i high = _mm512_multishift_epi64_epi8(constant(kHighShifts), v);
+  const __m512i high = _mm512_multishift_epi64_epi8(constant(high_shifts), v);
   return _mm512_ternarylogic_epi64(index, high, _mm512_set1_epi8(4), 0xF8);  // index | (high & 4)
+}
+
+// Codes of elements [16 kC, 16 kC + 16) of a whole group.
+template <int kCode, std::size_t kDim, std::size_t kC>
+AXON_AVX512_INLINE __m512i codes_of_group(const std::uint8_t* group) {
+  static constexpr DwordGather kDwords = dword_gather_of(kCode, kDim, kC);
+  if constexpr (kDwords.possible) {
+    static_assert(kDwords.base[1] + 64 <= kLanes * turboquant::code_bytes(turboquant::Code{kCode}, kDim) + kCodesSlack);
+    const __m512i first = _mm512_loadu_si512(group + kDwords.base[0]);
+    const __m512i next = _mm512_loadu_si512(group + kDwords.base[1]);
+    const __m512i v = _mm512_permutex2var_epi32(first, _mm512_load_si512(kDwords.index), next);
+    return codes_of<kCode>(v, kDwords.shifts, kDwords.high_shifts);
+  } else {
+    static constexpr Bytes64 kShifts = shifts<kCode>(false), kHighShifts = high_shifts(32);
+    return codes_of<kCode>(gathered<kCode, kDim, kC>(group), kShifts, kHighShifts);
+  }
 }
 
 // Added to every value: with 128 they fit u8.
@@ -291,7 +374,7 @@ AXON_AVX512_INLINE __m512i decode_16(const Group& group, std::size_t c, const Co
 template <int kCode, std::size_t kDim, std::size_t kC>
 AXON_AVX512_INLINE __m512i decode_16(const Group& group, const Table& table) {
   if constexpr (kCode == kInt8) return _mm512_xor_si512(load_lanes(group, kLane * kC), table.low);
-  return look_up<kCode>(codes_of<kCode>(gathered<kCode, kDim, kC>(group.first)), table);
+  return look_up<kCode>(codes_of_group<kCode, kDim, kC>(group.first), table);
 }
 
 // Tokens [t, t + 4), t < T; past the end the last token stands in.

@@ -3,6 +3,7 @@
 // Judged by CPU time, so that a busy machine disturbs it less. BIT_AXON_CPU picks the level of the codes' kernels.
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <vector>
 
@@ -30,6 +31,7 @@ using turboquant::Layout;
 using turboquant::TileView;
 
 constexpr std::size_t kHeadDim = 80, kWindow = 4096, kRows = 16;
+constexpr std::size_t kRegions = 4;  // in a call, as attention makes them
 constexpr std::size_t kPoolBytes = std::size_t{640} << 20;
 
 // Harmless as float16 (0.06 to 0.12), arbitrary as codes and scales.
@@ -141,17 +143,25 @@ void half(benchmark::State& state, Side side, bool from_memory) {
 struct Work {
   std::vector<std::int8_t> q = std::vector<std::int8_t>(kRows * kHeadDim, 77);
   std::vector<float> q_scales = std::vector<float>(kRows, 0.01f);
-  std::vector<float> scores = std::vector<float>(kRows * kTileTokens, 0.5f), out = std::vector<float>(kRows * kHeadDim);
+  std::vector<float> scores = std::vector<float>(kRows * kRegions * kTileTokens, 0.5f);
+  std::vector<float> out = std::vector<float>(kRows * kHeadDim);
   std::vector<std::byte> scratch = std::vector<std::byte>(coded_scratch_bytes(kHeadDim));
+  std::array<std::array<float, kTileTokens>, kRegions> factors;
+  std::array<CodedRegion, kRegions> regions;
 
-  void run(Side side, const CodedRegion& region, std::size_t rows) {
-    const Mat<float> s(scores.data(), rows, region.tokens(), kTileTokens);
-    if (side == Side::kKeys) {
-      score(region, {{q.data(), rows, kHeadDim}, std::span<const float>(q_scales).first(rows)}, scratch, s);
-    } else {
-      add_values(region, s, scratch, {out.data(), rows, kHeadDim});
+  // region_at(i, factors)
+  template <class RegionAt>
+  void run(Side side, std::size_t rows, RegionAt region_at) {
+    for (std::size_t i = 0; i < kWindow / kTileTokens; i += kRegions) {
+      for (std::size_t j = 0; j < kRegions; ++j) regions[j] = region_at(i + j, factors[j]);
+      const Mat<float> s(scores.data(), rows, kRegions * kTileTokens);
+      if (side == Side::kKeys) {
+        score(regions, {{q.data(), rows, kHeadDim}, std::span<const float>(q_scales).first(rows)}, scratch, s);
+      } else {
+        add_values(regions, s, scratch, {out.data(), rows, kHeadDim});
+      }
+      benchmark::ClobberMemory();
     }
-    benchmark::ClobberMemory();
   }
 };
 
@@ -160,13 +170,12 @@ void coded(benchmark::State& state, const Layout& layout, Side side, bool from_m
   const std::size_t tile_bytes = turboquant::tile_offsets(layout, kHeadDim).bytes;
   Heads heads(kWindow / kTileTokens * tile_bytes, from_memory);
   Work work;
-  std::vector<float> factors(kTileTokens);
   for (auto _ : state) {
     const std::uint8_t* head = heads.next();
-    for (std::size_t i = 0; i < kWindow / kTileTokens; ++i) {
+    work.run(side, rows, [&](std::size_t i, std::span<float> factors) {
       const TileView tile{layout, kHeadDim, kTileTokens, {head + i * tile_bytes, tile_bytes}, 0, 0};
-      work.run(side, side == Side::kKeys ? coded_keys(tile, factors) : coded_values(tile, factors), rows);
-    }
+      return side == Side::kKeys ? coded_keys(tile, factors) : coded_values(tile, factors);
+    });
   }
   count(state, kWindow * rows);
 }
@@ -176,16 +185,13 @@ void tail(benchmark::State& state, Side side, bool from_memory, std::size_t rows
   const std::size_t bytes = turboquant::tail_offsets(kHeadDim, kTileTokens).bytes;
   Heads heads(kWindow / kTileTokens * bytes, from_memory);
   Work work;
-  std::vector<float> factors(kTileTokens);
   for (auto _ : state) {
     const std::uint8_t* head = heads.next();
-    for (std::size_t i = 0; i < kWindow / kTileTokens; ++i) {
+    work.run(side, rows, [&](std::size_t i, std::span<float> factors) {
       const std::span<const std::uint8_t> one(head + i * bytes, bytes);
-      work.run(side,
-               side == Side::kKeys ? tail_keys(one, kHeadDim, kTileTokens, 0, factors)
-                                   : tail_values(one, kHeadDim, kTileTokens, 0, factors),
-               rows);
-    }
+      return side == Side::kKeys ? tail_keys(one, kHeadDim, kTileTokens, 0, factors)
+                                 : tail_values(one, kHeadDim, kTileTokens, 0, factors);
+    });
   }
   count(state, kWindow * rows);
 }

@@ -11,11 +11,6 @@
 
 #define AXON_AVX2 __attribute__((target("avx2,bmi,bmi2")))
 #define AXON_AVX2_INLINE inline AXON_AVX2 __attribute__((always_inline))
-#if defined(__clang__)
-#define AXON_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define AXON_UNROLL _Pragma("GCC unroll 16")
-#endif
 
 namespace axon::cpu::coded {
 namespace {

@@ -16,11 +16,6 @@
 
 #define AXON_AVX512 __attribute__((target("avx2,bmi,bmi2,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")))
 #define AXON_AVX512_INLINE inline AXON_AVX512 __attribute__((always_inline))
-#if defined(__clang__)
-#define AXON_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define AXON_UNROLL _Pragma("GCC unroll 16")
-#endif
 
 namespace axon::cpu::coded {
 namespace {

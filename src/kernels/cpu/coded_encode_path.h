@@ -17,6 +17,11 @@
 #include "quant/turboquant_trellis.h"
 
 #define AXON_ALWAYS_INLINE inline __attribute__((always_inline))
+#if defined(__clang__)
+#define AXON_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define AXON_UNROLL _Pragma("GCC unroll 16")
+#endif
 
 namespace axon::cpu::coded {
 

@@ -23,10 +23,10 @@ struct Kernels {
   void (*factors)(turboquant::ScaleKind kind, const std::uint8_t* scales, float power, float step,
                   std::span<float> factors);
   void (*decode)(const CodedRegion& region, Mat<std::int8_t> out);
-  // Up to kRowsMax rows.
-  void (*score)(const CodedRegion& keys, const Int8Queries& q, std::byte* scratch, Mat<float> scores);
-  void (*weigh)(const CodedRegion& values, Mat<const float> weights, Weights& out);
-  void (*add)(const CodedRegion& values, const Weights& weights, std::byte* scratch, Mat<float> out);
+  // Up to kRowsMax rows. The columns of scores and weights are the tokens of all regions; Weights: one a region.
+  void (*score)(CodedRegions keys, const Int8Queries& q, std::byte* scratch, Mat<float> scores);
+  void (*weigh)(CodedRegions values, Mat<const float> weights, Weights* out);
+  void (*add)(CodedRegions values, const Weights* weights, std::byte* scratch, Mat<float> out);
 };
 
 const Kernels& kernels(Level level);

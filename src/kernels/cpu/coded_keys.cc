@@ -27,10 +27,10 @@ void quantise_queries(Mat<const float> q, Mat<std::int8_t> values, std::span<flo
   }
 }
 
-void score(const CodedRegion& keys, const Int8Queries& q, std::span<std::byte> scratch, Mat<float> scores) {
-  AXON_DCHECK(q.values.rows == scores.rows && q.values.cols == keys.head_dim && scores.cols == keys.tokens());
-  AXON_DCHECK(keys.tokens() <= turboquant::kTileTokens && scratch.size() >= coded_scratch_bytes(keys.head_dim));
-  if (keys.tokens() == 0) return;
+void score(CodedRegions keys, const Int8Queries& q, std::span<std::byte> scratch, Mat<float> scores) {
+  AXON_DCHECK(q.values.rows == scores.rows && scores.cols == tokens_of(keys));
+  if (scores.cols == 0) return;
+  AXON_DCHECK(q.values.cols == keys[0].head_dim && scratch.size() >= coded_scratch_bytes(keys[0].head_dim));
   const coded::Kernels& kernels = coded::kernels(level());
   for (std::size_t r = 0; r < scores.rows; r += coded::kRowsMax) {
     const std::size_t n = std::min(coded::kRowsMax, scores.rows - r);

@@ -41,13 +41,13 @@ void sum_16(const Rows& values, std::size_t first, std::size_t tokens, const std
   for (std::size_t i = 0; i < 4; ++i) vst1q_s32(sums + 4 * i, sum[i]);
 }
 
-void score(const CodedRegion& keys, const Int8Queries& q, std::byte* scratch, Mat<float> scores) {
+void score(CodedRegions keys, const Int8Queries& q, std::byte* scratch, Mat<float> scores) {
   score_by_dot(keys, q, scratch, scores, dot);
 }
 
-void weigh(const CodedRegion& values, Mat<const float> weights, Weights& out) { weigh_rows(values, weights, out); }
+void weigh(CodedRegions values, Mat<const float> weights, Weights* out) { weigh_rows(values, weights, out); }
 
-void add(const CodedRegion& values, const Weights& weights, std::byte* scratch, Mat<float> out) {
+void add(CodedRegions values, const Weights* weights, std::byte* scratch, Mat<float> out) {
   add_by_16(values, weights, scratch, out, sum_16);
 }
 

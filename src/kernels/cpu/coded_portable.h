@@ -58,9 +58,14 @@ AXON_ALWAYS_INLINE void weigh_row(const float* factors, const float* weights, st
   }
 }
 
-AXON_ALWAYS_INLINE void weigh_rows(const CodedRegion& values, Mat<const float> weights, Weights& out) {
-  for (std::size_t r = 0; r < weights.rows; ++r) {
-    weigh_row(values.factors.data(), weights.row_ptr(r), values.tokens(), out.bytes[r], out.units[r]);
+AXON_ALWAYS_INLINE void weigh_rows(CodedRegions regions, Mat<const float> weights, Weights* out) {
+  std::size_t first = 0;
+  for (const CodedRegion& values : regions) {
+    for (std::size_t r = 0; r < weights.rows; ++r) {
+      weigh_row(values.factors.data(), weights.row_ptr(r) + first, values.tokens(), out->bytes[r], out->units[r]);
+    }
+    first += values.tokens();
+    ++out;
   }
 }
 
@@ -94,30 +99,37 @@ inline void decode_to_mat(const CodedRegion& region, Mat<std::int8_t> out) {
 
 // Kernels::score for such a level. Dot: int32 (const int8* k, const int8* q, size_t A).
 template <class Dot>
-AXON_ALWAYS_INLINE void score_by_dot(const CodedRegion& keys, const Int8Queries& q, std::byte* scratch,
-                                     Mat<float> scores, Dot dot) {
-  const Rows k = decoded(keys, scratch);
-  for (std::size_t r = 0; r < scores.rows; ++r) {
-    const std::int8_t* row = q.values.row_ptr(r);
-    float* out = scores.row_ptr(r);
-    for (std::size_t t = 0; t < keys.tokens(); ++t) {
-      out[t] = static_cast<float>(dot(k.row(t), row, keys.head_dim)) * keys.factors[t] * q.scales[r];
+AXON_ALWAYS_INLINE void score_by_dot(CodedRegions regions, const Int8Queries& q, std::byte* scratch, Mat<float> scores,
+                                     Dot dot) {
+  std::size_t first = 0;
+  for (const CodedRegion& keys : regions) {
+    const Rows k = decoded(keys, scratch);
+    for (std::size_t r = 0; r < scores.rows; ++r) {
+      const std::int8_t* row = q.values.row_ptr(r);
+      float* out = scores.row_ptr(r) + first;
+      for (std::size_t t = 0; t < keys.tokens(); ++t) {
+        out[t] = static_cast<float>(dot(k.row(t), row, keys.head_dim)) * keys.factors[t] * q.scales[r];
+      }
     }
+    first += keys.tokens();
   }
 }
 
 // Kernels::add for such a level. Sum16: 16 sums over all tokens of weight * value.
 //   void (const Rows& values, size_t first_element, size_t tokens, const uint8* weights, int32* sums)
 template <class Sum16>
-AXON_ALWAYS_INLINE void add_by_16(const CodedRegion& values, const Weights& weights, std::byte* scratch, Mat<float> out,
+AXON_ALWAYS_INLINE void add_by_16(CodedRegions regions, const Weights* weights, std::byte* scratch, Mat<float> out,
                                   Sum16 sum_16) {
-  const Rows v = decoded(values, scratch);
-  for (std::size_t r = 0; r < out.rows; ++r) {
-    for (std::size_t a = 0; a < values.head_dim; a += 16) {
-      alignas(64) std::int32_t sums[16];
-      sum_16(v, a, values.tokens(), weights.bytes[r], sums);
-      add_scaled(sums, weights.units[r], 16, out.row_ptr(r) + a);
+  for (const CodedRegion& values : regions) {
+    const Rows v = decoded(values, scratch);
+    for (std::size_t r = 0; r < out.rows; ++r) {
+      for (std::size_t a = 0; a < values.head_dim; a += 16) {
+        alignas(64) std::int32_t sums[16];
+        sum_16(v, a, values.tokens(), weights->bytes[r], sums);
+        add_scaled(sums, weights->units[r], 16, out.row_ptr(r) + a);
+      }
     }
+    ++weights;
   }
 }
 

@@ -9,6 +9,7 @@ namespace {
 
 using turboquant::ScaleKind;
 
+constexpr std::size_t kTilesAhead = 4;  // those before it may be in the same call, which reads their scales first
 constexpr int kLeastExponent = -126, kLargestExponent = 127;  // of a float32 that has all its bits
 
 // As turboquant::load_scale(...) * step: a product with a power of two rounds no more than std::ldexp does.
@@ -35,7 +36,7 @@ CodedRegion region_of(const turboquant::TileView& tile, const Place& at, std::sp
   load_factors(tile.layout.scale, tile.bytes.data() + at.scales, at.exponent, turboquant::codebook(at.code).step,
                factors);
   const std::uint8_t* codes = tile.bytes.data() + at.codes;
-  return {at.code, tile.head_dim, codes, factors, codes + at.tile_bytes};
+  return {at.code, tile.head_dim, codes, factors, codes + kTilesAhead * at.tile_bytes};
 }
 
 CodedRegion tail_of(const std::uint8_t* values, const std::uint8_t* scales, std::size_t head_dim, std::size_t first,
@@ -68,6 +69,15 @@ CodedRegion tail_values(std::span<const std::uint8_t> tail, std::size_t head_dim
   AXON_DCHECK(first + factors.size() <= room);
   const auto at = turboquant::tail_offsets(head_dim, room);
   return tail_of(tail.data() + at.value_codes, tail.data() + at.value_scales, head_dim, first, factors);
+}
+
+std::size_t tokens_of(CodedRegions regions) {
+  std::size_t sum = 0;
+  for (const CodedRegion& region : regions) {
+    AXON_DCHECK(region.head_dim == regions[0].head_dim && region.tokens() <= turboquant::kTileTokens);
+    sum += region.tokens();
+  }
+  return sum;
 }
 
 void decode(const CodedRegion& region, Mat<std::int8_t> out) {

@@ -22,8 +22,8 @@ struct CodedRegion {
   const std::uint8_t* codes = nullptr;   // one vector after the other; kCodesSlack bytes more can be read
   std::span<const float> factors;        // [T]; T is at most kTileTokens
 
-  const std::uint8_t* next =
-      nullptr;  // codes that will be read after these, to be fetched meanwhile; may be any address
+  // Codes, and their scales behind them, that will be read soon, to be fetched meanwhile; may be any address.
+  const std::uint8_t* next = nullptr;
 
   std::size_t tokens() const { return factors.size(); }
   std::size_t vector_bytes() const { return code ? turboquant::code_bytes(*code, head_dim) : head_dim; }
@@ -32,8 +32,12 @@ struct CodedRegion {
   }
 };
 
+// Regions of one head, of any codes; their tokens follow one another.
+using CodedRegions = std::span<const CodedRegion>;
+std::size_t tokens_of(CodedRegions regions);
+
 // The first factors.size() tokens of a tile; reads their scales into `factors`, as turboquant::decode_keys does. What
-// will be read next is taken to be the tile behind it.
+// will be read soon is taken to be the fourth tile behind it.
 CodedRegion coded_keys(const turboquant::TileView& tile, std::span<float> factors);
 CodedRegion coded_values(const turboquant::TileView& tile, std::span<float> factors);
 // int8 vectors with scales in half precision, from slot `first` of a tail of `room` slots on.

@@ -202,6 +202,78 @@ TEST_P(CodedTest, ValueSumsEqualTheReference) {
   }
 }
 
+// Regions of every kind, long and short, in one call: the same as one after the other.
+TEST_P(CodedTest, RegionsFollowOneAnother) {
+  constexpr std::size_t A = 80, R = 3;
+  std::vector<Region> parts;
+  const std::pair<std::optional<Code>, std::size_t> kinds[] = {
+      {Code::kTrellis3, 64}, {Code::kTrellis3, 64}, {Code::kTrellis3, 0},  {Code::kTrellis3, 24}, {Code::kTrellis3, 13},
+      {std::nullopt, 7},     {std::nullopt, 64},    {Code::kScalar2, 64},  {Code::kScalar2, 8},   {Code::kTrellis4, 40},
+      {Code::kTrellis2, 64}, {Code::kTrellis2, 64}, {Code::kTrellis2, 64}, {Code::kTrellis2, 5},  {Code::kScalar3, 64}};
+  for (const auto& [code, T] : kinds) parts.emplace_back(code, A, T, parts.size() + 50);
+  std::vector<CodedRegion> regions;
+  for (Region& part : parts) {
+    part.region.factors = part.factors;  // moved with the vector
+    part.region.next = part.bytes.data();
+    regions.push_back(part.region);
+  }
+  const std::size_t T = tokens_of(regions);
+  std::vector<std::byte> scratch(coded_scratch_bytes(A));
+  const CounterRng rng(12);
+  std::vector<std::int8_t> q8(R * A);
+  for (std::size_t i = 0; i < q8.size(); ++i)
+    q8[i] = static_cast<std::int8_t>(static_cast<int>(rng.bits(i) % 255) - 127);
+  const std::vector<float> scales{0.5f, 0.0f, 1.25f};
+  std::vector<float> weights(R * T);
+  for (std::size_t i = 0; i < weights.size(); ++i) weights[i] = std::exp(2 * rng.normal(i));
+  for (const std::size_t rows : {std::size_t{1}, R}) {
+    std::vector<float> scores(rows * T), out(rows * A, 1.5f), one_scores(rows * T), one_out(rows * A, 1.5f);
+    const Int8Queries q{{q8.data(), rows, A}, std::span(scales).first(rows)};
+    score(regions, q, scratch, {scores.data(), rows, T});
+    add_values(regions, {weights.data(), rows, T}, scratch, {out.data(), rows, A});
+    std::size_t first = 0;
+    for (const CodedRegion& region : regions) {
+      const std::size_t n = region.tokens();
+      score(region, q, scratch, Mat<float>(one_scores.data(), rows, T).cols_from(first, n));
+      add_values(region, Mat<const float>(weights.data(), rows, T).cols_from(first, n), scratch,
+                 {one_out.data(), rows, A});
+      first += n;
+    }
+    EXPECT_EQ(scores, one_scores);
+    EXPECT_EQ(out, one_out);
+  }
+}
+
+// Quotients next to halves, where a division that is not rounded to the bit gives another byte; and units so small or
+// so large that their reciprocals are no help. int8 of 1 in one token at a time show each byte.
+TEST_P(CodedTest, WeightsAreRoundedAsTheReferenceRounds) {
+  constexpr std::size_t A = 16, T = kTileTokens;
+  Region region(std::nullopt, A, T, 3);
+  std::fill(region.factors.begin(), region.factors.end(), 1.0f);
+  for (std::size_t t = 0; t < T; ++t) {
+    for (std::size_t i = 0; i < A; ++i)
+      region.bytes[1 + t * A + i] = t / 4 == i ? static_cast<std::uint8_t>(1 << t % 4) : 0;
+  }
+  region.reference.factors = region.factors;
+  for (std::size_t i = 0; i < T * A; ++i) region.reference.values[i] = static_cast<std::int8_t>(region.bytes[1 + i]);
+  std::vector<std::byte> scratch(coded_scratch_bytes(A));
+  const CounterRng rng(13);
+  for (std::size_t n = 0; n < 4000; ++n) {
+    const int exponents[] = {0, 0, -60, -75, -120, -140, 60, 80, 120};
+    const float largest = std::ldexp(1.0f + std::fabs(rng.symmetric(n, 1.0f)), exponents[n % std::size(exponents)]);
+    std::vector<float> weights(T, largest);
+    for (std::size_t t = 1; t < T; ++t) {
+      const float half = static_cast<float>(rng.bits(1'000'000 + n * T + t) % 255) + 0.5f;
+      weights[t] = half * (largest / 255.0f);
+      if (t % 3 != 0) weights[t] = std::nextafter(weights[t], t % 3 == 1 ? 0.0f : largest);
+    }
+    std::vector<float> out(A), expected(A);
+    add_values(region.region, {weights.data(), 1, T}, scratch, {out.data(), 1, A});
+    turboquant::add_values_u8(region.reference, weights, expected);
+    for (std::size_t i = 0; i < A; ++i) ASSERT_EQ(out[i], expected[i]) << n << ", " << i;
+  }
+}
+
 // A tile as the encoder writes it; the exponents are any that a header may hold.
 struct Tile {
   std::vector<std::uint8_t> bytes;

@@ -6,16 +6,27 @@
 
 namespace axon::cpu {
 
-void add_values(const CodedRegion& values, Mat<const float> weights, std::span<std::byte> scratch, Mat<float> out) {
-  AXON_DCHECK(weights.rows == out.rows && weights.cols == values.tokens() && out.cols == values.head_dim);
-  AXON_DCHECK(values.tokens() <= turboquant::kTileTokens && scratch.size() >= coded_scratch_bytes(values.head_dim));
-  if (values.tokens() == 0) return;
+namespace {
+
+constexpr std::size_t kRegionsAtOnce = 8;  // a kernel that begins anew costs as much as some tokens
+
+}  // namespace
+
+void add_values(CodedRegions values, Mat<const float> weights, std::span<std::byte> scratch, Mat<float> out) {
+  AXON_DCHECK(weights.rows == out.rows && weights.cols == tokens_of(values));
+  if (weights.cols == 0) return;
+  AXON_DCHECK(out.cols == values[0].head_dim && scratch.size() >= coded_scratch_bytes(out.cols));
   const coded::Kernels& kernels = coded::kernels(level());
-  for (std::size_t r = 0; r < out.rows; r += coded::kRowsMax) {
-    const std::size_t n = std::min(coded::kRowsMax, out.rows - r);
-    coded::Weights rounded;
-    kernels.weigh(values, weights.rows_from(r, n), rounded);
-    kernels.add(values, rounded, scratch.data(), out.rows_from(r, n));
+  coded::Weights rounded[kRegionsAtOnce];
+  for (std::size_t first = 0, t = 0; first < values.size(); first += kRegionsAtOnce) {
+    const CodedRegions some = values.subspan(first, std::min(kRegionsAtOnce, values.size() - first));
+    const Mat<const float> of_some = weights.cols_from(t, tokens_of(some));
+    for (std::size_t r = 0; r < out.rows; r += coded::kRowsMax) {
+      const std::size_t n = std::min(coded::kRowsMax, out.rows - r);
+      kernels.weigh(some, of_some.rows_from(r, n), rounded);
+      kernels.add(some, rounded, scratch.data(), out.rows_from(r, n));
+    }
+    t += of_some.cols;
   }
 }
 
