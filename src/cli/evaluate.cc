@@ -29,7 +29,7 @@ Status compare_types(const Config& config, EngineOptions& engine_opts) {
     const Status held = check_kv_type(type, config.head_dim());
     if (held.ok()) {
       engine_opts.more_kv.push_back(type);
-    } else {
+    } else if (refused.ok()) {
       refused = held;
     }
   }
@@ -169,8 +169,8 @@ std::string kv_table(std::span<const KvScore> scores, const EvaluateOptions& opt
   const std::size_t tokens = scores[0].nll.count();
   out += fmt::format(
       "\n{} tokens in {} windows of {}, read {} at a time. All against {}, the first row; +- is a standard error.\n"
-      "KLD: divergence of the next token's distribution from {}'s, nats; 99.9 % of the tokens have no more than the\n"
-      "third column of it. top-1: share of tokens with the same most likely one. Times: of a token, all layers.\n",
+      "KLD: divergence of the next token's distribution from {}'s, nats; 99.9 %: so many of the tokens have no more\n"
+      "than this. top-1: share of tokens with the same most likely one. Times: of a token, all layers.\n",
       tokens, tokens / options.window, options.window, options.prefill_chunk, scores[0].type.name(),
       scores[0].type.name());
   if (!options.exact) {

@@ -10,6 +10,7 @@
 #include <system_error>
 
 #include "cli/common.h"
+#include "cli/help.h"
 #include "kernels/cpu/level.h"
 #include "plan/machines.h"
 #include "plan/solve.h"
@@ -112,7 +113,7 @@ void add_engine_options(CLI::App* app, Options& o) {
       ->check(whole_number(1, 65536))
       ->capture_default_str();
   app->add_option("--threads", o.threads, "Threads (default: all usable processors)")->check(whole_number(1, 1024));
-  app->add_flag("--exact", o.exact, "float32 arithmetic throughout, and a float32 KV cache");
+  app->add_flag("--exact", o.exact, "float32 arithmetic throughout; a float32 KV cache unless --kv is given");
 }
 
 void add_model_options(CLI::App* app, ModelOptions& o, bool positional_model) {
@@ -183,7 +184,8 @@ void add_run(CLI::App& program, RunOptions& o) {
       "Examples:\n  bit-axon run \"Write a bedtime story about a small dragon.\"\n  bit-axon run --chat "
       "--memory-budget 64MiB\n"
       "  echo \"What is the capital of France?\" | bit-axon run --temperature 0 --json\n"
-      "  bit-axon run --state fox.state \"Tell me about a fox.\"; bit-axon run --state fox.state \"And then?\"");
+      "  bit-axon run --state fox.state \"Tell me about a fox.\"\n"
+      "  bit-axon run --state fox.state \"And then?\"");
 }
 
 // "keep", one of ours or any other program's.
@@ -300,10 +302,10 @@ void add_plan(CLI::App& program, PlanOptions& o) {
   app->footer(
       "Exit status 0: fits, 3: does not. Only headers of files are read.\nExamples:\n  bit-axon plan\n"
       "  bit-axon plan 3b --context 4k,16k,64k --weights fp16,q8,q4 --budget 8GB\n"
-      "  bit-axon plan llama-3.1-8b --machine mac-mini-16gb --solve context --weights q4\n"
+      "  bit-axon plan qwen3-8b --machine mac-mini-16gb --solve context --weights q4\n"
       "  bit-axon plan model.gguf --context 32k --explain \"kv cache\"\n"
       "  bit-axon plan 3b --train --rank 16 --max-seq-len 2k --budget 8GB\n"
-      "  bit-axon plan 20b --weights bf16,fp8,fp4 --machine mac-mini-16gb --html plan.html");
+      "  bit-axon plan 20b --weights bf16,fp8,fp4 --ram 16GiB --html plan.html");
 }
 
 void add_quantize(CLI::App& program, QuantizeOptions& o) {
@@ -357,7 +359,7 @@ void add_inspect(CLI::App& program, InspectOptions& o) {
 }
 
 void add_evaluate(CLI::App& program, EvaluateOptions& o) {
-  CLI::App* app = program.add_subcommand("evaluate", "Mean negative log likelihood and perplexity on a text");
+  CLI::App* app = program.add_subcommand("evaluate", "Perplexity on a text, and what each type of KV cache costs");
   add_model_options(app, o, /*positional_model=*/true);
   app->add_option("--text", o.text, "UTF-8 text, tokenized as one string")->required();
   app->add_option("--window", o.window, "Tokens fed from an empty state")->check(whole_number())->capture_default_str();
@@ -371,7 +373,7 @@ void add_evaluate(CLI::App& program, EvaluateOptions& o) {
     if (o.kv_compare && app->count("--prefill-chunk") == 0) o.prefill_chunk = kKvCompareChunk;
   });
   app->footer(
-      "Examples:\n  bit-axon evaluate --text book.txt --window 1024 --windows 64 --weights bf16 --exact\n"
+      "Examples:\n  bit-axon evaluate --text book.txt --windows 64 --weights bf16 --exact\n"
       "  bit-axon evaluate --text book.txt --window 2048 --windows 4 --kv-compare");
 }
 
@@ -405,13 +407,14 @@ int flushed(int status) {
 
 int run_program(int argc, char** argv) {
   CLI::App program("Bit-Axon: a hybrid language model in a memory budget that holds", "bit-axon");
+  program.formatter(std::make_shared<HelpFormatter>());  // the commands take it over
   program.set_version_flag("-V,--version", "bit-axon " AXON_VERSION);
   program.require_subcommand(0, 1);
   program.footer(
       "bit-axon COMMAND --help shows a command's options.\n"
       "Exit status: 0 done, 1 error, 2 wrong usage, 3 does not fit the memory budget.\n"
-      "BIT_AXON_CPU=avx2 (avx512vnni, avx512, sse4, scalar) forces a CPU level; BIT_AXON_MODEL names another default "
-      "model.");
+      "BIT_AXON_CPU=avx2 (avx512vnni, avx512, sse4, scalar) forces a CPU level;\n"
+      "BIT_AXON_MODEL names another default model.");
   RunOptions run;
   PlanOptions plan;
   QuantizeOptions quantize;

@@ -233,6 +233,7 @@ class Page {
             escaped(row.kv), row.bytes, row.saved, escaped(row.cost));
       }
       raw("</tbody>\n</table>");
+      if (!words.source.empty()) put("<p>{}</p>", escaped(words.source));
     }
     end();
   }

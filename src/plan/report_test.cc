@@ -2,6 +2,7 @@
 // shown, and a page that holds together whatever a model is called.
 
 #include "plan/report.h"
+#include "plan/kv_costs.h"
 
 #include <algorithm>
 #include <cmath>
@@ -208,8 +209,12 @@ TEST(ReportText, SmallerCaches) {
   };
   const std::string text = plain_text(with(4096, 4_GiB));
   EXPECT_NE(text.find("\n\nsmaller kv caches\n"), std::string::npos) << text;
-  EXPECT_EQ(line_with(text, "--kv q8"), "  --kv q8     100.0 MiB  saves 220.0 MiB");
-  EXPECT_EQ(line_with(text, "--kv tq3.5"), "  --kv tq3.5   50.0 MiB  saves  1.24 GiB");
+  EXPECT_EQ(line_with(text, "--kv q8"),
+            "  --kv q8     100.0 MiB  saves 220.0 MiB  " + kv_cost_words(find_kv_cost("q8")));
+  EXPECT_EQ(line_with(text, "--kv tq3.5"),
+            "  --kv tq3.5   50.0 MiB  saves  1.24 GiB  " + kv_cost_words(find_kv_cost("tq3.5")));
+  EXPECT_NE(text.find(kv_costs_source()), std::string::npos);
+  for (const std::string& line : lines_of(text)) EXPECT_LE(display_width(line), 120u) << line;
   EXPECT_NE(report_html(with(4096, 4_GiB)).find("<h2>Smaller KV caches</h2>"), std::string::npos);
   const std::string little = plain_text(with(128, 4_GiB));
   EXPECT_EQ(little.find("smaller kv caches"), std::string::npos);

@@ -148,6 +148,7 @@ void add_smaller_kv(Terminal& out, const PlanReport& report) {
     out.line(fmt::format("  --kv {}  {}  saves {}{}", left(row.kv, kv), right(row.bytes, bytes),
                          right(row.saved, saved), row.cost.empty() ? "" : "  " + row.cost));
   }
+  if (!words.source.empty()) out.line("  (" + words.source + ")");
 }
 
 void add_solution(Terminal& out, const PlanReport& report, const Solution& solution) {

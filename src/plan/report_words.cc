@@ -334,6 +334,7 @@ SmallerKvWords smaller_kv_words(const PlanReport& report) {
   for (const PlanReport::SmallerKv& smaller : report.smaller_kv) {
     out.rows.push_back(
         {smaller.kv, to_string(smaller.bytes), to_string(smaller.saved), kv_cost_words(find_kv_cost(smaller.kv))});
+    if (!out.rows.back().cost.empty()) out.source = kv_costs_source();
   }
   return out;
 }

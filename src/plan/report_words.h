@@ -60,6 +60,7 @@ struct SmallerKvWords {
     std::string kv, bytes, saved, cost;  // "tq3", "833.5 MiB", "4.19 GiB", words or nothing
   };
   std::vector<Row> rows;
+  std::string source;   // of the rows' costs
   std::string instead;  // of rows
 };
 SmallerKvWords smaller_kv_words(const PlanReport& report);

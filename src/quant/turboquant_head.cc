@@ -29,19 +29,6 @@ void encode_slowly(Code code, Mat<const std::int8_t> values, std::span<const flo
   }
 }
 
-std::uint16_t load_bits(const std::uint8_t* scales, ScaleKind kind, std::size_t t) {
-  if (kind == ScaleKind::kByte) return scales[t];
-  return static_cast<std::uint16_t>(scales[2 * t] | scales[2 * t + 1] << 8);
-}
-void store_bits(std::uint8_t* scales, ScaleKind kind, std::size_t t, std::uint16_t bits) {
-  if (kind == ScaleKind::kByte) {
-    scales[t] = static_cast<std::uint8_t>(bits);
-  } else {
-    scales[2 * t] = static_cast<std::uint8_t>(bits);
-    scales[2 * t + 1] = static_cast<std::uint8_t>(bits >> 8);
-  }
-}
-
 // Keys, or values: what the two have each their own of.
 struct Side {
   Code code;
@@ -85,7 +72,7 @@ void flush(const HeadView& head, std::uint64_t p, const Side& side, const Fresh&
     if (token < fresh.first) {
       const std::size_t slot = token % head.plan.tail_tokens;
       std::memcpy(values.row_ptr(i), head.tail() + side.values_in_tail + slot * A, A);
-      half = load_bits(head.tail() + side.scales_in_tail, ScaleKind::kHalf, slot);
+      half = load_scale_bits(ScaleKind::kHalf, head.tail() + side.scales_in_tail, slot);
     } else {
       half = codec.to_tail(fresh.rows.row(token - fresh.first), values.row_ptr(i));
     }
@@ -101,7 +88,7 @@ void flush(const HeadView& head, std::uint64_t p, const Side& side, const Fresh&
   if (sets_exponent) *side.exponent = scale_exponent(typical(scales));
   for (std::size_t i = 0; i < kFlushTokens; ++i) {
     const StoredScale stored = store_scale(head.layout.scale, scales[i], *side.exponent);
-    store_bits(tile + side.scales_in_tile, head.layout.scale, slot + i, stored.bits);
+    store_scale_bits(head.layout.scale, stored.bits, tile + side.scales_in_tile, slot + i);
     if (stored.saturated) ++*side.saturated;
   }
 }
@@ -114,11 +101,11 @@ void read_side(const HeadView& head, const TokenRun& run, const Side& side, Mat<
     const std::size_t slot = run.slot + i;
     if (run.in_tail) {
       std::memcpy(values.data(), head.tail() + side.values_in_tail + slot * A, A);
-      factor = f16_to_float(load_bits(head.tail() + side.scales_in_tail, ScaleKind::kHalf, slot));
+      factor = f16_to_float(load_scale_bits(ScaleKind::kHalf, head.tail() + side.scales_in_tail, slot));
     } else {
       const std::uint8_t* tile = head.tile(run.tile);
       decode_codes(side.code, {tile + side.codes_in_tile + slot * size, size}, {values.data(), A});
-      const std::uint16_t bits = load_bits(tile + side.scales_in_tile, head.layout.scale, slot);
+      const std::uint16_t bits = load_scale_bits(head.layout.scale, tile + side.scales_in_tile, slot);
       factor = load_scale(head.layout.scale, bits, *side.exponent) * codebook(side.code).step;
     }
     for (std::size_t a = 0; a < A; ++a) out.row_ptr(i)[a] = factor * static_cast<float>(values[a]);
@@ -147,7 +134,7 @@ void append(const HeadView& head, Mat<const float> k, Mat<const float> v, std::u
     for (std::size_t s = 0; s < 2; ++s) {
       auto* values = reinterpret_cast<std::int8_t*>(head.tail() + sides[s].values_in_tail + slot * head.head_dim);
       const std::uint16_t half = codec.to_tail(fresh[s].rows.row(p - first), values);
-      store_bits(head.tail() + sides[s].scales_in_tail, ScaleKind::kHalf, slot, half);
+      store_scale_bits(ScaleKind::kHalf, half, head.tail() + sides[s].scales_in_tail, slot);
     }
   }
 }

@@ -127,8 +127,9 @@ TEST(TurboquantHead, ReturnsEachTokenAsItsCode) {
       for (std::size_t i = 0; i + 1 < window; ++i) {
         const bool coded = head.plan.coded_tokens != 0 && first + i < left;
         const HeadHeader& header = head.view().header();
-        const auto same = [&](const std::vector<float>& got, const std::vector<float>& wanted) {
-          return std::equal(wanted.begin(), wanted.end(), got.begin() + static_cast<std::ptrdiff_t>(i * A));
+        const auto row = static_cast<std::ptrdiff_t>(i * A);
+        const auto same = [row](const std::vector<float>& got, const std::vector<float>& wanted) {
+          return std::equal(wanted.begin(), wanted.end(), got.begin() + row);
         };
         ASSERT_TRUE(same(k, expected(head, layout->key, coded, head.k.data() + (first + i) * A, header.key_exponent)))
             << layout->name << " key " << first + i;

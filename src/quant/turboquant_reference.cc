@@ -16,20 +16,6 @@ struct Region {
   std::int32_t exponent;
 };
 
-std::uint16_t read_scale(ScaleKind kind, const std::uint8_t* scales, std::size_t t) {
-  if (kind == ScaleKind::kByte) return scales[t];
-  return static_cast<std::uint16_t>(scales[2 * t] | scales[2 * t + 1] << 8);
-}
-
-void write_scale(ScaleKind kind, std::uint16_t bits, std::uint8_t* scales, std::size_t t) {
-  if (kind == ScaleKind::kByte) {
-    scales[t] = static_cast<std::uint8_t>(bits);
-    return;
-  }
-  scales[2 * t] = static_cast<std::uint8_t>(bits);
-  scales[2 * t + 1] = static_cast<std::uint8_t>(bits >> 8);
-}
-
 CodedVectors decode_region(const TileView& tile, const Region& region) {
   const std::size_t size = code_bytes(region.code, tile.head_dim);
   const float step = codebook(region.code).step;
@@ -37,7 +23,7 @@ CodedVectors decode_region(const TileView& tile, const Region& region) {
   for (std::size_t t = 0; t < tile.tokens; ++t) {
     decode_codes(region.code, tile.bytes.subspan(region.codes_at + t * size, size),
                  {out.values.data() + t * tile.head_dim, tile.head_dim});
-    const std::uint16_t bits = read_scale(tile.layout.scale, tile.bytes.data() + region.scales_at, t);
+    const std::uint16_t bits = load_scale_bits(tile.layout.scale, tile.bytes.data() + region.scales_at, t);
     out.factors[t] = load_scale(tile.layout.scale, bits, region.exponent) * step;
   }
   return out;
@@ -78,8 +64,8 @@ void write_pair(const Layout& layout, std::size_t head_dim, std::size_t tokens, 
   std::copy(pair.key_codes.begin(), pair.key_codes.end(), tile.data() + at.key_codes + slot * pair.key_codes.size());
   std::copy(pair.value_codes.begin(), pair.value_codes.end(),
             tile.data() + at.value_codes + slot * pair.value_codes.size());
-  write_scale(layout.scale, pair.key_scale.bits, tile.data() + at.key_scales, slot);
-  write_scale(layout.scale, pair.value_scale.bits, tile.data() + at.value_scales, slot);
+  store_scale_bits(layout.scale, pair.key_scale.bits, tile.data() + at.key_scales, slot);
+  store_scale_bits(layout.scale, pair.value_scale.bits, tile.data() + at.value_scales, slot);
 }
 
 bool encode_tail(std::span<const float> x, std::span<std::int8_t> values, std::uint16_t& half_scale) {

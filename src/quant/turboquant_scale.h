@@ -22,6 +22,20 @@ struct StoredScale {
 StoredScale store_scale(ScaleKind kind, float scale, int exponent);
 float load_scale(ScaleKind kind, std::uint16_t bits, int exponent);
 
+// Scale t of those that lie one after another, little-endian.
+inline std::uint16_t load_scale_bits(ScaleKind kind, const std::uint8_t* scales, std::size_t t) {
+  if (kind == ScaleKind::kByte) return scales[t];
+  return static_cast<std::uint16_t>(scales[2 * t] | scales[2 * t + 1] << 8);
+}
+inline void store_scale_bits(ScaleKind kind, std::uint16_t bits, std::uint8_t* scales, std::size_t t) {
+  if (kind == ScaleKind::kByte) {
+    scales[t] = static_cast<std::uint8_t>(bits);
+  } else {
+    scales[2 * t] = static_cast<std::uint8_t>(bits);
+    scales[2 * t + 1] = static_cast<std::uint8_t>(bits >> 8);
+  }
+}
+
 // The shared exponent for vectors with scales near `typical`: its nearest power of two. 0 for 0.
 int scale_exponent(float typical);
 

@@ -1,6 +1,6 @@
 #include "state/kv_type.h"
 
-#include <array>
+#include <vector>
 
 namespace axon {
 
@@ -10,10 +10,9 @@ std::string_view KvType::what() const {
 }
 
 std::span<const KvType> kv_types() {
-  static const std::array<KvType, 7> all = [] {
-    std::array<KvType, 7> types = {DType::kF32, DType::kF16, KvType(turboquant::int8_layout())};
-    std::size_t n = 3;
-    for (const turboquant::Layout& layout : turboquant::layouts()) types[n++] = KvType(layout);
+  static const std::vector<KvType> all = [] {
+    std::vector<KvType> types = {DType::kF32, DType::kF16, KvType(turboquant::int8_layout())};
+    for (const turboquant::Layout& layout : turboquant::layouts()) types.emplace_back(layout);
     return types;
   }();
   return all;
@@ -31,7 +30,8 @@ Result<KvType> parse_kv_type(std::string_view text) {
 Status check_kv_type(const KvType& type, std::size_t head_dim) {
   if (type.layout == nullptr) return Ok{};
   if (const Status checked = turboquant::check_head_dim(head_dim); !checked.ok()) {
-    return make_error(ErrorCode::kUnsupported, "a {} cache cannot hold this model's vectors: {}", type.name(),
+    return make_error(ErrorCode::kUnsupported,
+                      "a {} cache cannot hold this model's vectors: {}; fp16 and fp32 hold any", type.name(),
                       checked.error().message);
   }
   return Ok{};

@@ -133,6 +133,22 @@ TEST(SavedState, AShortSequenceMakesASmallFile) {
   }
 }
 
+// Also in the unused part of a tile, which is written with the rest of it.
+TEST(SavedState, AForgottenSequenceIsNotInTheFile) {
+  const Folder folder;
+  for (const KvType& kv : kv_types()) {
+    for (const std::size_t tokens : {0u, 12u, 50u, 130u}) {
+      Sequence fresh(kv), used(kv);
+      used.read(205);
+      used.state.reset();
+      for (Sequence* sequence : {&fresh, &used}) sequence->read(tokens);
+      ASSERT_TRUE(save_state(fresh.state, notes(), folder / "fresh").ok());
+      ASSERT_TRUE(save_state(used.state, notes(), folder / "used").ok());
+      EXPECT_EQ(get(folder / "used"), get(folder / "fresh")) << kv.name() << " after " << tokens;
+    }
+  }
+}
+
 TEST(SavedState, NotesComeBack) {
   const Folder folder;
   Sequence one(DType::kF16), two(DType::kF16);

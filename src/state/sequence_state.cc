@@ -3,6 +3,19 @@
 #include <algorithm>
 
 namespace axon {
+namespace {
+
+// What a head counts starts over. Tiles are saved whole, so a part not yet in use must not have the codes of before.
+void forget(const turboquant::HeadView& head, std::uint64_t position) {
+  const turboquant::HeadPlan& plan = head.plan;
+  const std::size_t coded = std::min<std::uint64_t>(plan.left_tail(position), plan.coded_tokens);
+  const std::size_t tiles = (coded + turboquant::kTileTokens - 1) / turboquant::kTileTokens;
+  std::fill(head.bytes + plan.tiles_at, head.bytes + std::min(plan.tail_at, plan.offset_of_tile(tiles)),
+            std::uint8_t{0});
+  head.header() = {};
+}
+
+}  // namespace
 
 KvCache SequenceState::carve_cache(const LayerStateShape& shape, const KvType& type, Carver& kv) {
   KvCache cache;
@@ -62,11 +75,11 @@ Result<SequenceState> SequenceState::create(Ledger& ledger, std::span<const Laye
 }
 
 void SequenceState::reset() {
-  // Rings need no clearing: slots at or past the position are never read. What a head counts starts over.
+  // Float rings need no clearing: slots at or past the position are neither read nor saved.
   for (Layer& layer : layers_) {
     const auto clear = [](Mat<float> m) { std::fill_n(m.data, m.rows * m.cols, 0.0f); };
     if (layer.kv.layout != nullptr) {
-      for (std::size_t h = 0; h < layer.kv.heads; ++h) layer.kv.head(h).header() = {};
+      for (std::size_t h = 0; h < layer.kv.heads; ++h) forget(layer.kv.head(h), position_);
     }
     if (layer.ssm.h.data != nullptr) clear(layer.ssm.h);
     if (layer.ssm.tail.data != nullptr) clear(layer.ssm.tail);

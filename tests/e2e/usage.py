@@ -17,14 +17,14 @@ class Help(Case):
             self.assertIn(word, shown.out)
 
     def test_every_command_explains_itself(self):
-        model = "--weights --memory-budget --prefill-chunk --threads --exact --json "
+        model = "--weights --kv --memory-budget --prefill-chunk --threads --exact --json "
         options = {"run": model + "--model --max-tokens --temperature --top-k --top-p --min-p --repetition-penalty "
-                          "--seed --stop --system --raw --no-stream --context --chat",
+                          "--seed --stop --system --state --raw --no-stream --context --chat",
                    "plan": model + "--context",
                    "quantize": "--output --bits --group-size --no-fold-rotation",
                    "init": "--preset --weights --set --seed --output --tokenizer",
                    "inspect": "--json --tensors",
-                   "evaluate": model + "--text --window --windows"}
+                   "evaluate": model + "--text --window --windows --kv-compare"}
         for command in COMMANDS:
             shown = self.succeed(command, "--help")
             self.assertEqual(shown.err, "")
@@ -32,6 +32,11 @@ class Help(Case):
             for option in options[command].split():
                 self.assertIn(option, shown.out)
             self.assertEqual(shown.out, self.succeed(command, "-h").out)
+
+    def test_fits_a_terminal(self):
+        for command in ("", *COMMANDS):
+            for line in self.succeed(*command.split(), "--help").out.splitlines():
+                self.assertLessEqual(len(line), 80, line)
 
     def test_examples(self):
         for command in COMMANDS:
