@@ -229,11 +229,13 @@ Status check_length(std::string_view prompt, Engine& engine) {
                     prompt.size(), tokens, context);
 }
 
-Result<RunPlan> plan_or_refuse(const OpenedModel& model, const EngineOptions& options, const std::string& budget) {
+Result<RunPlan> plan_or_refuse(const OpenedModel& model, const EngineOptions& options, const std::string& budget,
+                               std::string_view context_option) {
   const Budget limit = decide_budget(AXON_TRY(parse_budget(budget)), read_system_memory());
   RunPlan plan = AXON_TRY(plan_run(model.files, model.shape(), options, limit));
   if (plan.fits()) return plan;
-  return Error{ErrorCode::kOverBudget, refusal(plan, AXON_TRY(suggest(model.files, model.shape(), options, limit)))};
+  const std::vector<Suggestion> fitting = AXON_TRY(suggest(model.files, model.shape(), options, limit, context_option));
+  return Error{ErrorCode::kOverBudget, refusal(plan, fitting, context_option)};
 }
 
 Result<std::unique_ptr<Engine>> load_engine(OpenedModel model, const RunPlan& plan, const EngineOptions& options,

@@ -92,7 +92,9 @@ Status check_length(std::string_view prompt, Engine& engine);
 Result<EngineOptions> engine_options(const ModelOptions& options, const Config& config);
 
 // Plans, and refuses (kOverBudget with the refusal's text) what does not fit.
-Result<RunPlan> plan_or_refuse(const OpenedModel& model, const EngineOptions& options, const std::string& budget);
+// `context_option`: what the command calls the length of its sequence.
+Result<RunPlan> plan_or_refuse(const OpenedModel& model, const EngineOptions& options, const std::string& budget,
+                               std::string_view context_option = "--context");
 Result<std::unique_ptr<Engine>> load_engine(OpenedModel model, const RunPlan& plan, const EngineOptions& options,
                                             const Interruption& interruption);
 

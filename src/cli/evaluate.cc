@@ -60,7 +60,7 @@ Result<Reading> read_text(const EvaluateOptions& options, const Interruption& in
   }
   Reading reading;
   reading.weights = engine_opts.weights;
-  reading.plan = AXON_TRY(plan_or_refuse(model, engine_opts, options.memory_budget));
+  reading.plan = AXON_TRY(plan_or_refuse(model, engine_opts, options.memory_budget, "--window"));
   reading.engine = AXON_TRY(load_engine(std::move(model), reading.plan, engine_opts, interruption));
   reading.ids.reserve(bytes);
   if (const Status encoded = reading.engine->tokenizer().encode(text.text(), reading.ids); !encoded.ok()) {

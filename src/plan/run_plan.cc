@@ -24,9 +24,9 @@ EngineOptions applied(const EngineOptions& options, const Change& change) {
   return out;
 }
 
-std::string typed(const Change& change) {
+std::string typed(const Change& change, std::string_view context_option) {
   std::string out;
-  if (change.context) out += fmt::format(" --context {}", *change.context);
+  if (change.context) out += fmt::format(" {} {}", context_option, *change.context);
   if (change.weights) out += fmt::format(" --weights {}", *change.weights);
   if (change.kv) out += fmt::format(" --kv {}", *change.kv);
   if (change.chunk) out += fmt::format(" --prefill-chunk {}", *change.chunk);
@@ -99,7 +99,8 @@ class Suggester {
   Result<bool> add_if_fits(const Change& change) {
     const Bytes needed = AXON_TRY(total_(change));
     if (needed > limit_) return false;
-    if (!typed(change).empty()) found_.push_back({typed(change), needed});
+    const std::string options = typed(change, from_.context_option);
+    if (!options.empty()) found_.push_back({options, needed});
     return true;
   }
   Result<bool> add_first(const std::vector<Change>& changes) {
@@ -145,24 +146,28 @@ Result<std::vector<Suggestion>> suggest(const std::function<Result<Bytes>(const 
 }
 
 Result<std::vector<Suggestion>> suggest(const ModelFiles& files, const TokenizerShape* tokenizer,
-                                        const EngineOptions& options, const Budget& budget) {
+                                        const EngineOptions& options, const Budget& budget,
+                                        std::string_view context_option) {
   const auto total = [&](const Change& change) -> Result<Bytes> {
     return AXON_TRY(Engine::plan(files, tokenizer, applied(options, change))).total();
   };
   SuggestFrom from{
       .chunk = options.session.prefill_chunk,
       .kv = {},
-      .context_longest = std::min<std::uint64_t>(options.session.context - 1, files.config.swa_window_size)};
+      .context_longest = std::min<std::uint64_t>(options.session.context - 1, files.config.swa_window_size),
+      .context_option = context_option};
   // With a cache of each type beside the others there is none to choose.
   if (options.more_kv.empty()) from.kv.assign(kv_ladder().begin(), kv_ladder().end());
   return suggest(total, from, budget.limit);
 }
 
-std::string refusal(const RunPlan& plan, const std::vector<Suggestion>& suggestions) {
+std::string refusal(const RunPlan& plan, const std::vector<Suggestion>& suggestions, std::string_view context_option) {
   std::string out = fmt::format("needs {}, but the budget is {} ({}). The largest account is \"{}\" with {}.",
                                 to_string(plan.total), to_string(plan.budget.limit), plan.budget.source,
                                 plan.largest().account, to_string(plan.largest().bytes));
-  if (suggestions.empty()) return out + " No choice of --context, --weights, --kv and --prefill-chunk fits.";
+  if (suggestions.empty()) {
+    return out + fmt::format(" No choice of {}, --weights, --kv and --prefill-chunk fits.", context_option);
+  }
   out += " This would fit:";
   for (const Suggestion& s : suggestions) out += fmt::format("\n  {}  ({})", s.options, to_string(s.total));
   return out;

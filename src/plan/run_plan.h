@@ -27,6 +27,7 @@ struct SuggestFrom {
   std::uint64_t chunk = 0;            // --prefill-chunk of the run that does not fit
   std::vector<std::string> kv;        // other types of the KV cache, in falling size
   std::uint64_t context_longest = 0;  // worth trying: below the run's, and where memory grows with it
+  std::string_view context_option = "--context";
 };
 // The changes that make a run fit, the least loss first; at most three. Empty when none does. Where a type of the KV
 // cache alone is enough, the largest such is among them. `total`: the bytes of the run with a change.
@@ -45,9 +46,11 @@ Result<RunPlan> plan_run(const ModelFiles& files, const TokenizerShape* tokenize
                          const Budget& budget);
 
 Result<std::vector<Suggestion>> suggest(const ModelFiles& files, const TokenizerShape* tokenizer,
-                                        const EngineOptions& options, const Budget& budget);
+                                        const EngineOptions& options, const Budget& budget,
+                                        std::string_view context_option = "--context");
 
 // The refusal in words: the sum, the budget, the largest account, what would fit.
-std::string refusal(const RunPlan& plan, const std::vector<Suggestion>& suggestions);
+std::string refusal(const RunPlan& plan, const std::vector<Suggestion>& suggestions,
+                    std::string_view context_option = "--context");
 
 }  // namespace axon

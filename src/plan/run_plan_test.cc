@@ -187,6 +187,19 @@ TEST_F(RunPlanTest, NothingFitsIntoLessThanTheProcess) {
                 to_string(none.total), to_string(kProcessBytes)));
 }
 
+TEST_F(RunPlanTest, SpeaksOfTheCommandsOwnOption) {
+  bool seen = false;
+  for (Bytes limit = total(wide_options()) - 1_B; limit > kProcessBytes; limit = Bytes{limit.count * 9 / 10}) {
+    const auto list = ok(suggest(folder().files(), &folder().shape(), wide_options(), {limit, ""}, "--window"));
+    for (const Suggestion& s : list) {
+      seen = seen || s.options.find("--window ") != std::string::npos;
+      EXPECT_EQ(s.options.find("--context"), std::string::npos) << s.options;
+    }
+  }
+  EXPECT_TRUE(seen);
+  EXPECT_NE(refusal(plan(wide_options(), 1_MiB), {}, "--window").find("choice of --window, "), std::string::npos);
+}
+
 TEST_F(RunPlanTest, RefusalSaysWhatWouldFit) {
   const Bytes limit = total(wide_options()) - 1_B;
   const RunPlan refused = plan(wide_options(), limit);
