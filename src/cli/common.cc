@@ -14,6 +14,7 @@
 
 #include "base/utf8.h"
 #include "kernels/cpu/level.h"
+#include "plan/kv_costs.h"
 #include "plan/machines.h"
 #include "plan/report_words.h"
 
@@ -278,6 +279,32 @@ std::string memory_line(const RunPlan& plan, const Ledger& ledger) {
   return fmt::format("memory: planned {}, ledger peak {} ({}); resident peak {}; budget {} ({})", to_string(plan.total),
                      to_string(ledger.peak()), plan.total == ledger.peak() ? "equal to the byte" : "NOT EQUAL",
                      to_string(peak_resident()), to_string(plan.budget.limit), plan.budget.source);
+}
+
+std::string smaller_kv_line(const Session& session, const RunPlan& plan) {
+  const auto shapes = state_shapes(session.model().config(), session.options().context);
+  const auto bytes_of = [&](const KvType& type) {
+    Bytes out;
+    SequenceState::plan(shapes, type, [&](std::string_view account, const Carver& carver) {
+      if (account == account::kKvCache) out = carver.peak();
+    });
+    return out;
+  };
+  const KvType own = session.options().kv_type();
+  const Bytes held = bytes_of(own);
+  if (10 * held.count < plan.total.count) return "";
+  std::string smaller;
+  for (const std::string_view name : kv_ladder()) {
+    SessionOptions options = session.options();
+    options.kv = parse_kv_type(name).value();
+    if (!Session::check(session.model().config(), options).ok() || bytes_of(*options.kv) >= held) continue;
+    const KvCost* cost = find_kv_cost(name);
+    smaller += fmt::format("{}{} saves {}{}", smaller.empty() ? "; --kv " : ", ", name,
+                           to_string(held - bytes_of(*options.kv)),
+                           cost == nullptr ? "" : fmt::format(" (perplexity {:+.2f} %)", cost->perplexity));
+  }
+  if (smaller.empty()) return "";
+  return fmt::format("kv cache: {}, {}{}; bit-axon plan says more", to_string(held), own.name(), smaller);
 }
 
 }  // namespace axon::cli

@@ -148,6 +148,8 @@ Result<int> one_shot(const RunOptions& options, const std::string& prompt, Engin
     if (!stream) write_out(result.text);
     write_out("\n");
     fmt::print(stderr, "{}\n{}\n", dim(timing_line(timing)), dim(memory_line(plan, engine.ledger())));
+    const std::string smaller = smaller_kv_line(engine.session(), plan);
+    if (!smaller.empty()) fmt::print(stderr, "{}\n", dim(smaller));
     if (plan.total != engine.ledger().peak()) fmt::print(stderr, "{}", memory_table(plan, engine.ledger()));
     if (state.asked() && saved.ok()) fmt::print(stderr, "{}\n", dim(state.line()));
   }

@@ -34,8 +34,7 @@ Result<Session> Session::create(const Model& model, Device& device, Ledger& ledg
   session.options_ = options;
   const Config& config = model.config();
   AXON_TRY(check(config, options));
-  session.state_ =
-      AXON_TRY(SequenceState::create(ledger, state_shapes(config, options.context), options.kv_type()));
+  session.state_ = AXON_TRY(SequenceState::create(ledger, state_shapes(config, options.context), options.kv_type()));
   Bytes workspace_size, logits_size;
   plan(config, options, [&](std::string_view account, const Carver& carver) {
     if (account == account::kWorkspace) workspace_size = carver.peak();
@@ -81,15 +80,15 @@ void Session::step(std::uint32_t id) { forward({&id, 1}); }
 
 Status Session::restore(const SavedState& saved, std::string_view model) {
   last_ = 0;
-  const StateTarget target{.shapes = {},
-                           .kv = {},
-                           .model = model,
-                           .context = options_.context,
-                           .vocab_size = model_->config().vocab_size};
+  const StateTarget target{
+      .shapes = {}, .kv = {}, .model = model, .context = options_.context, .vocab_size = model_->config().vocab_size};
   return saved.restore(target, state_);
 }
 
-std::span<float> Session::logits() { return logits_of(last_ - 1, 1).row(0); }
+std::span<float> Session::logits() {
+  AXON_CHECK(last_ >= 1);  // nothing was read since the session was made or restored
+  return logits_of(last_ - 1, 1).row(0);
+}
 
 Mat<float> Session::logits_of(std::size_t first, std::size_t rows) {
   AXON_CHECK(rows >= 1 && rows <= logits_.rows && first + rows <= last_);

@@ -32,6 +32,12 @@ TEST(Session, ResetEqualsAFreshSession) {
   }
 }
 
+TEST(SessionDeathTest, ThereAreNoLogitsBeforeTheFirstToken) {
+  const EngineFolder folder;
+  const auto engine = folder.create();
+  EXPECT_DEATH(engine->session().logits(), "last_ >= 1");
+}
+
 TEST(Session, PieceSizeDoesNotMatter) {
   const EngineFolder folder;
   const auto ids = some_ids(70);

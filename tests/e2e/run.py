@@ -34,6 +34,13 @@ class Output(Case):
         whole = self.succeed("run", "-n", "10", *GREEDY, "--no-stream", PROMPT)
         self.assertEqual(whole.out, streamed.out)
 
+    def test_a_large_kv_cache_names_smaller_ones(self):
+        args = ("run", "hi", "--max-tokens", "1", "--attention-window", "all")
+        wide = self.succeed(*args).err
+        self.assertRegex(wide, r"kv cache: \S+ MiB, fp16; --kv q8 saves \S+ MiB \(perplexity .* %\), tq4 saves ")
+        self.assertRegex(self.succeed(*args, "--kv", "q8").err, r"kv cache: \S+ MiB, q8; --kv tq4 saves ")
+        self.assertNotIn("kv cache:", self.succeed("run", "hi", "--max-tokens", "1").err)
+
     def test_the_answer_comes_while_it_is_made(self):
         with subprocess.Popen([PROGRAM, "run", "-n", "400", "--seed", "1", "Tell me a long story."],
                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment()) as process:

@@ -19,9 +19,7 @@ void load_factors(ScaleKind kind, const std::uint8_t* scales, std::int32_t expon
     return coded::kernels(level()).factors(kind, scales, std::bit_cast<float>((exponent + 127) << 23), step, factors);
   }
   for (std::size_t t = 0; t < factors.size(); ++t) {
-    std::uint16_t bits = scales[t];
-    if (kind == ScaleKind::kHalf) bits = static_cast<std::uint16_t>(scales[2 * t] | scales[2 * t + 1] << 8);
-    factors[t] = turboquant::load_scale(kind, bits, exponent) * step;
+    factors[t] = turboquant::load_scale(kind, turboquant::load_scale_bits(kind, scales, t), exponent) * step;
   }
 }
 

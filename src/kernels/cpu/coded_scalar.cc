@@ -134,7 +134,7 @@ void factors_portable(ScaleKind kind, const std::uint8_t* scales, float power, f
     if (kind == ScaleKind::kByte) {
       factors[t] = of_byte[scales[t]] * power * step;
     } else {
-      factors[t] = f16_to_float(static_cast<std::uint16_t>(scales[2 * t] | scales[2 * t + 1] << 8)) * power * step;
+      factors[t] = f16_to_float(turboquant::load_scale_bits(kind, scales, t)) * power * step;
     }
   }
 }
