@@ -141,10 +141,10 @@ Json kv_score_json(const KvScore& score, const KvScore& reference) {
           {"kld_largest", score.kld_largest},
           {"top1_agreement", score.top1_agreement},
           {"kv_bytes", score.kv.count},
-          {"attend_us_per_token", microseconds_per_token(score.seconds.attend, score)},
-          {"attend_ratio", score.seconds.attend / reference.seconds.attend},
-          {"append_us_per_token", microseconds_per_token(score.seconds.append, score)},
-          {"rotate_us_per_token", microseconds_per_token(score.seconds.rotate, score)}};
+          {"attend_us_per_token", microseconds_per_token(score.work.of(cpu::Verb::kAttend), score)},
+          {"attend_ratio", score.work.of(cpu::Verb::kAttend) / reference.work.of(cpu::Verb::kAttend)},
+          {"append_us_per_token", microseconds_per_token(score.work.of(cpu::Verb::kAppend), score)},
+          {"rotate_us_per_token", microseconds_per_token(score.work.of(cpu::Verb::kRotate), score)}};
 }
 
 std::string kv_score_row(const KvScore& score, const KvScore& reference) {
@@ -156,9 +156,10 @@ std::string kv_score_row(const KvScore& score, const KvScore& reference) {
       "{:<6} {:>9.4f} {:>10} {:>8} {:>9.2e} {:>8.1e} {:>9.2e} {:>8.2f} % {:>10} {:>7.1f} us {:>5.2f}x "
       "{:>6.1f} us {:>6.1f} us\n",
       score.type.name(), score.perplexity(), change, error, score.kld.mean(), score.kld.standard_error(), score.kld_999,
-      100 * score.top1_agreement, to_string(score.kv), microseconds_per_token(score.seconds.attend, score),
-      score.seconds.attend / reference.seconds.attend, microseconds_per_token(score.seconds.append, score),
-      microseconds_per_token(score.seconds.rotate, score));
+      100 * score.top1_agreement, to_string(score.kv), microseconds_per_token(score.work.of(cpu::Verb::kAttend), score),
+      score.work.of(cpu::Verb::kAttend) / reference.work.of(cpu::Verb::kAttend),
+      microseconds_per_token(score.work.of(cpu::Verb::kAppend), score),
+      microseconds_per_token(score.work.of(cpu::Verb::kRotate), score));
 }
 
 std::string kv_table(std::span<const KvScore> scores, const EvaluateOptions& options) {

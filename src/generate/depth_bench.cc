@@ -80,7 +80,7 @@ void decode(benchmark::State& state, const std::string& kv) {
   Bench& bench = *made.value();
   Session& session = session_of(bench, kv);
   const auto depth = static_cast<std::size_t>(state.range(0));
-  bench.engine->device().reset_kv_seconds();
+  bench.engine->device().reset_work();
   for (auto _ : state) {
     if (session.position() < depth || session.position() > depth + 32) {
       state.PauseTiming();
@@ -91,11 +91,11 @@ void decode(benchmark::State& state, const std::string& kv) {
     session.step(1);
     session.logits();
   }
-  const cpu::KvSeconds& seconds = bench.engine->device().kv_seconds();
+  const cpu::DeviceWork& work = bench.engine->device().work();
   const auto per_token = [&](double s) { return benchmark::Counter(1e3 * s, benchmark::Counter::kAvgIterations); };
-  state.counters["attend_ms"] = per_token(seconds.attend);
-  state.counters["encode_ms"] = per_token(seconds.append);
-  state.counters["rotate_ms"] = per_token(seconds.rotate);
+  state.counters["attend_ms"] = per_token(work.of(cpu::Verb::kAttend));
+  state.counters["encode_ms"] = per_token(work.of(cpu::Verb::kAppend));
+  state.counters["rotate_ms"] = per_token(work.of(cpu::Verb::kRotate));
   state.counters["tokens/s"] = benchmark::Counter(static_cast<double>(state.iterations()), benchmark::Counter::kIsRate);
 }
 

@@ -43,12 +43,9 @@ class Comparison : public WindowReader {
 
   Status read(std::span<const std::uint32_t> chunk) override {
     for (std::size_t i = 0; i < sessions_.size(); ++i) {
-      device_.reset_kv_seconds();
+      device_.reset_work();
       AXON_TRY(sessions_[i]->prefill(chunk));
-      cpu::KvSeconds& sum = tallies_[i].score.seconds;
-      sum.attend += device_.kv_seconds().attend;
-      sum.append += device_.kv_seconds().append;
-      sum.rotate += device_.kv_seconds().rotate;
+      tallies_[i].score.work += device_.work();
     }
     return Ok{};
   }

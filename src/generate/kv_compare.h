@@ -21,7 +21,7 @@ struct KvScore {
   double kld_largest = 0;
   double top1_agreement = 0;  // share of tokens whose most likely token is the reference's
   Bytes kv;                   // what the cache takes
-  cpu::KvSeconds seconds;     // of all tokens
+  cpu::DeviceWork work;       // of all tokens
 
   double perplexity() const;
   double perplexity_ratio() const;  // to the reference's

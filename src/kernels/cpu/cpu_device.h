@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "kernels/cpu/attention.h"
+#include "kernels/cpu/device_work.h"
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/scan.h"
 #include "kernels/cpu/thread_pool.h"
@@ -20,11 +21,6 @@ struct DeviceLimits {
   std::size_t cols_max = 0;        // of any weight of a Product
   std::size_t head_dim_max = 0;    // A, of attend
   std::size_t states_max = 0;      // N, of scan
-};
-
-// Time spent in the verbs that deal with keys and values, by the clock on the wall.
-struct KvSeconds {
-  double attend = 0, append = 0, rotate = 0;
 };
 
 // After create() no verb allocates. One verb at a time.
@@ -54,8 +50,8 @@ class CpuDevice : public Device {
 
   std::size_t threads() const { return pool_.size(); }
   // Since the device was made, or the last reset.
-  const KvSeconds& kv_seconds() const { return kv_seconds_; }
-  void reset_kv_seconds() { kv_seconds_ = {}; }
+  const DeviceWork& work() const { return work_; }
+  void reset_work() { work_ = {}; }
   // For work outside the verbs (loading, conversion), never while a verb runs.
   ThreadPool& pool() { return pool_; }
 
@@ -68,7 +64,7 @@ class CpuDevice : public Device {
   Attention attention_;
   Scan scan_;
   Matmul matmul_;
-  KvSeconds kv_seconds_;
+  DeviceWork work_;
 };
 
 }  // namespace axon::cpu

@@ -1,5 +1,6 @@
 #include "kernels/cpu/cpu_device.h"
 
+#include <array>
 #include <cstddef>
 #include <vector>
 
@@ -13,8 +14,8 @@ class CpuDeviceTest : public EachLevel {};
 AXON_EACH_LEVEL(CpuDeviceTest);
 
 TEST(CpuDevice, TakesWhatItPlans) {
-  const DeviceLimits limits{.x_elements_max = 5000, .rows_of_x_max = 10, .cols_max = 500, .head_dim_max = 80,
-                            .states_max = 16};
+  const DeviceLimits limits{
+      .x_elements_max = 5000, .rows_of_x_max = 10, .cols_max = 500, .head_dim_max = 80, .states_max = 16};
   for (const std::size_t threads : {1u, 2u, 3u}) {
     const Bytes planned = CpuDevice::scratch(limits, threads).peak();
     Ledger exact(planned);
@@ -119,8 +120,8 @@ TEST_P(CpuDeviceTest, MatmulAgreesWithReference) {
     ReferenceDevice slow(arithmetic);
     Matrix a(T, rows), b(T, rows), c(gathered.size(), rows), a2(T, rows), b2(T, rows), c2(gathered.size(), rows);
     const auto products = [&](Matrix& y0, Matrix& y1, Matrix& y2) {
-      return std::vector<Product>{{full, x.mat(), {}, y0.mat()}, {packed, x.mat(), {}, y1.mat()},
-                                  {packed, x.mat(), gathered, y2.mat(), true}};
+      return std::vector<Product>{
+          {full, x.mat(), {}, y0.mat()}, {packed, x.mat(), {}, y1.mat()}, {packed, x.mat(), gathered, y2.mat(), true}};
     };
     fast->matmul(products(a, b, c));
     slow.matmul(products(a2, b2, c2));
@@ -180,6 +181,33 @@ TEST_P(CpuDeviceTest, CombineAgreesWithReference) {
       }
     }
   }
+}
+
+TEST(CpuDevice, CountsWhatItReadsAndComputes) {
+  const std::size_t rows = 24, cols = 128, tokens = 3;
+  Ledger ledger(64_MiB);
+  const DeviceLimits limits{.x_elements_max = 1024, .rows_of_x_max = tokens, .cols_max = cols};
+  auto device = CpuDevice::create(ledger, limits, 1, Arithmetic::kFast).value();
+  std::vector<float> values(rows * cols), ids_y(2 * cols);
+  std::vector<std::byte> codes(rows * cols / 2), scales(rows * cols / 64 * 2);
+  const Weight floats{.data = values.data(), .rows = rows, .cols = cols, .dtype = DType::kF32, .affine = {}};
+  const Affine affine{4, 64, DType::kF16, scales.data(), scales.data()};
+  const Weight quantised{.data = codes.data(), .rows = rows, .cols = cols, .dtype = DType::kU32, .affine = affine};
+  Matrix x(tokens, cols), y(tokens, rows), z(tokens, rows);
+  const std::array<Product, 2> products = {Product{quantised, x.mat(), {}, y.mat()},
+                                           Product{floats, x.mat(), {}, z.mat()}};
+  device->matmul(products);
+  device->embed(floats, std::vector<std::uint32_t>{3, 3}, {ids_y.data(), 2, cols});
+  const DeviceWork& work = device->work();
+  EXPECT_EQ(work.int8_ops, 2 * tokens * rows * cols);
+  EXPECT_EQ(work.fp32_flops, 2 * tokens * rows * cols);
+  EXPECT_EQ(work.weight_bytes, rows * cols / 2 + rows * cols / 64 * 4 + rows * cols * 4 + 2 * cols * 4);
+  EXPECT_EQ(work.kv_bytes, 0u);
+  EXPECT_GT(work.of(Verb::kMatmul), 0.0);
+  EXPECT_EQ(work.of(Verb::kScan), 0.0);
+  EXPECT_EQ(work.total(), work.of(Verb::kMatmul) + work.of(Verb::kEmbed));
+  device->reset_work();
+  EXPECT_EQ(device->work().weight_bytes, 0u);
 }
 
 }  // namespace

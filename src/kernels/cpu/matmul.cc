@@ -57,6 +57,15 @@ void Matmul::run(std::span<const Product> products) {
   }
 }
 
+void Matmul::count(std::span<const Product> products, DeviceWork& work) const {
+  for (const Product& p : products) {
+    const std::uint64_t operations = 2 * std::uint64_t{tokens_of(p)} * p.weight.rows * p.weight.cols;
+    if (operations == 0) continue;
+    work.weight_bytes += p.weight.bytes().count;
+    (arithmetic_ == Arithmetic::kFast && p.weight.quantised() ? work.int8_ops : work.fp32_flops) += operations;
+  }
+}
+
 // Takes the first of `rest` into this round; false when the scratch is too full for it.
 bool Matmul::add(std::span<const Product> rest) {
   const Product& p = rest.front();

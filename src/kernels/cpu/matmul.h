@@ -8,6 +8,7 @@
 #include <span>
 
 #include "base/bytes.h"
+#include "kernels/cpu/device_work.h"
 #include "kernels/cpu/int8_kernels.h"
 #include "kernels/cpu/thread_pool.h"
 #include "kernels/device.h"
@@ -32,6 +33,8 @@ class Matmul {
   // Device::matmul. Products without tokens or rows are skipped. Any number of products; their int8 activations need
   // not fit the scratch together.
   void run(std::span<const Product> products);
+  // Adds what run() of these reads and computes.
+  void count(std::span<const Product> products, DeviceWork& work) const;
 
  private:
   struct Scratch {
