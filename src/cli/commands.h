@@ -95,6 +95,16 @@ struct EvaluateOptions : ModelOptions {
 };
 int evaluate_command(const EvaluateOptions& options);
 
+struct BenchmarkOptions : ModelOptions {
+  // Tokens each, or "none" alone. What was not typed and is too long for the model is left out.
+  std::vector<std::string> prefill = {"128", "512", "2048"}, depth = {"0", "4k", "16k", "64k"};
+  bool prefill_given = false, depth_given = false;
+  std::size_t decode = 64, repetitions = 5;
+  std::string compare;  // a model's folder, a precision or kv=TYPE; empty: none
+  std::string svg;
+};
+int benchmark_command(const BenchmarkOptions& options);
+
 // Parses the command line and runs the command. The exit status.
 int run_program(int argc, char** argv);
 

@@ -99,6 +99,14 @@ Result<std::uint64_t> parse_tokens(std::string_view text) {
   return number * factor;
 }
 
+Result<std::uint64_t> parse_depth(std::string_view text) {
+  if (text == "0") return std::uint64_t{0};
+  Result<std::uint64_t> tokens = parse_tokens(text);
+  if (tokens.ok()) return tokens;
+  return make_error(ErrorCode::kInvalidArgument,
+                    "\"{}\" is no depth: expected 0 to 2^40 tokens, such as 0, 4096 or 64k (65,536)", text);
+}
+
 Status check_machine(std::string_view name) {
   if (find_machine(name) != nullptr) return Ok{};
   std::string names;
@@ -173,7 +181,7 @@ std::string default_model() {
 
 std::size_t thread_count(std::size_t asked) { return asked != 0 ? asked : usable_processors(); }
 
-Result<OpenedModel> open_for_run(const std::string& model, bool needs_tokenizer, const std::string& window) {
+Result<OpenedModel> open_weights(const std::string& model, const std::string& window) {
   OpenedModel opened;
   opened.files = AXON_TRY(open_model(model.empty() ? default_model() : model));
   if (const std::optional<std::uint64_t> tokens = AXON_TRY(parse_window(window))) {
@@ -181,6 +189,11 @@ Result<OpenedModel> open_for_run(const std::string& model, bool needs_tokenizer,
     config.swa_window_size = *tokens == 0 ? config.max_seq_len : *tokens;
     AXON_TRY(check_config(config, fmt::format("{} with --attention-window {}", opened.files.folder, window)));
   }
+  return opened;
+}
+
+Result<OpenedModel> open_for_run(const std::string& model, bool needs_tokenizer, const std::string& window) {
+  OpenedModel opened = AXON_TRY(open_weights(model, window));
   if (opened.files.tokenizer_path.empty()) {
     if (!needs_tokenizer) return opened;
     return make_error(ErrorCode::kNotFound, "{}: no tokenizer.json beside the weights", opened.files.folder);
@@ -251,15 +264,36 @@ Result<std::unique_ptr<Engine>> load_engine(OpenedModel model, const RunPlan& pl
                         plan.budget.limit, progress);
 }
 
+namespace {
+
+Bytes peak_of(std::span<const Ledger* const> ledgers) {
+  Bytes sum;
+  for (const Ledger* ledger : ledgers) sum += ledger->peak();
+  return sum;
+}
+
+Bytes peak_of(std::span<const Ledger* const> ledgers, std::string_view account) {
+  Bytes sum;
+  for (const Ledger* ledger : ledgers) sum += ledger->peak(account);
+  return sum;
+}
+
+}  // namespace
+
 Json memory_json(const RunPlan& plan, const Ledger& ledger) {
+  const Ledger* const one = &ledger;
+  return memory_json(plan, std::span(&one, 1));
+}
+
+Json memory_json(const RunPlan& plan, std::span<const Ledger* const> ledgers) {
   Json accounts = Json::array();
   for (const PlanLine& line : plan.engine.lines) {
     accounts.push_back({{"account", line.account},
                         {"planned_bytes", line.bytes.count},
-                        {"peak_bytes", ledger.peak(line.account).count}});
+                        {"peak_bytes", peak_of(ledgers, line.account).count}});
   }
   return {{"planned_bytes", plan.total.count},
-          {"ledger_peak_bytes", ledger.peak().count},
+          {"ledger_peak_bytes", peak_of(ledgers).count},
           {"resident_peak_bytes", peak_resident().count},
           {"budget_bytes", plan.budget.limit.count},
           {"budget_source", plan.budget.source},
@@ -276,8 +310,14 @@ std::string memory_table(const RunPlan& plan, const Ledger& ledger) {
 }
 
 std::string memory_line(const RunPlan& plan, const Ledger& ledger) {
+  const Ledger* const one = &ledger;
+  return memory_line(plan, std::span(&one, 1));
+}
+
+std::string memory_line(const RunPlan& plan, std::span<const Ledger* const> ledgers) {
+  const Bytes peak = peak_of(ledgers);
   return fmt::format("memory: planned {}, ledger peak {} ({}); resident peak {}; budget {} ({})", to_string(plan.total),
-                     to_string(ledger.peak()), plan.total == ledger.peak() ? "equal to the byte" : "NOT EQUAL",
+                     to_string(peak), plan.total == peak ? "equal to the byte" : "NOT EQUAL",
                      to_string(peak_resident()), to_string(plan.budget.limit), plan.budget.source);
 }
 

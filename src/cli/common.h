@@ -5,6 +5,7 @@
 #include <chrono>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -27,6 +28,8 @@ int exit_status(ErrorCode code);
 Result<Bytes> parse_size(std::string_view text);
 // "4096", "64k" (65,536), "1M" (1,048,576): tokens.
 Result<std::uint64_t> parse_tokens(std::string_view text);
+// The same, and 0.
+Result<std::uint64_t> parse_depth(std::string_view text);
 // kNotFound lists the machines that can be planned for.
 Status check_machine(std::string_view name);
 // "all" (0) or a number of tokens; no value for an empty text.
@@ -76,6 +79,8 @@ struct OpenedModel {
   std::optional<TokenizerShape> tokenizer;
   const TokenizerShape* shape() const { return tokenizer ? &*tokenizer : nullptr; }
 };
+// Without a tokenizer, even if there is one.
+Result<OpenedModel> open_weights(const std::string& model, const std::string& window = {});
 // `needs_tokenizer`: a model without one is an error.
 Result<OpenedModel> open_for_run(const std::string& model, bool needs_tokenizer, const std::string& window = {});
 
@@ -98,10 +103,12 @@ Result<RunPlan> plan_or_refuse(const OpenedModel& model, const EngineOptions& op
 Result<std::unique_ptr<Engine>> load_engine(OpenedModel model, const RunPlan& plan, const EngineOptions& options,
                                             const Interruption& interruption);
 
-// Planned and measured, account by account.
+// Planned and measured, account by account; of several engines in one plan, added up.
+Json memory_json(const RunPlan& plan, std::span<const Ledger* const> ledgers);
 Json memory_json(const RunPlan& plan, const Ledger& ledger);
 std::string memory_table(const RunPlan& plan, const Ledger& ledger);
 // One line: "memory: planned 41.2 MiB = ledger peak 41.2 MiB; resident peak 38.0 MiB; budget 64.0 MiB".
+std::string memory_line(const RunPlan& plan, std::span<const Ledger* const> ledgers);
 std::string memory_line(const RunPlan& plan, const Ledger& ledger);
 // What smaller KV caches would save and were measured to cost, in one line; empty where the cache is less than a tenth
 // of the plan. "kv cache: 320.0 MiB, fp16; --kv q8 saves 156.0 MiB (perplexity -0.02 %), ..."

@@ -6,6 +6,7 @@
 #include <charconv>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <limits>
 #include <system_error>
 
@@ -377,6 +378,60 @@ void add_evaluate(CLI::App& program, EvaluateOptions& o) {
       "  bit-axon evaluate --text book.txt --window 2048 --windows 4 --kv-compare");
 }
 
+// A list, or "none" for an empty one.
+template <class Parse>
+CLI::Validator list_or_none(Parse parse) {
+  CLI::Validator list = list_of(parse);
+  return CLI::Validator([list](std::string& text) { return text == "none" ? std::string() : list(text); }, "");
+}
+
+// What stands beside the model: its folder, a precision or a type of KV cache.
+Status check_compare(std::string_view text) {
+  if (text.starts_with("kv=")) {
+    AXON_TRY(parse_kv_type(text.substr(3)));
+    return Ok{};
+  }
+  std::error_code error;
+  if (std::filesystem::is_directory(text, error) || parse_weight_format(text).ok()) return Ok{};
+  return make_error(ErrorCode::kInvalidArgument,
+                    "\"{}\" is no model's folder and no precision: expected a folder, a precision such as q8 or bf16, "
+                    "or a type of KV cache such as kv=tq3",
+                    text);
+}
+
+void add_benchmark(CLI::App& program, BenchmarkOptions& o) {
+  CLI::App* app = program.add_subcommand(
+      "benchmark", "Speed of reading and of writing tokens, and its share of what the machine can do");
+  add_model_options(app, o, /*positional_model=*/true);
+  add_list(app, "--prefill", o.prefill, "Prompts of so many tokens: a list, or none (default: 128,512,2048)")
+      ->allow_extra_args(false)
+      ->check(list_or_none(parse_tokens));
+  app->add_option("--decode", o.decode, "Tokens written at each depth, in turns of 8")
+      ->check(whole_number(1, kTokensMax))
+      ->capture_default_str();
+  add_list(app, "--depth", o.depth,
+           "Tokens that stand before the written ones: a list, or none (default: 0,4k,16k,64k). Their keys and values "
+           "are made up")
+      ->allow_extra_args(false)
+      ->check(list_or_none(parse_depth));
+  app->add_option("--repetitions", o.repetitions, "How often all is measured, after a turn of each to warm up")
+      ->check(whole_number(1, 10000))
+      ->capture_default_str();
+  app->add_option("--compare", o.compare,
+                  "Measure another one turn by turn beside it: a model's folder, a precision (q8), or kv=TYPE (kv=tq3)")
+      ->check(parsed_by(check_compare));
+  app->add_option("--svg", o.svg, "Write a picture: speeds with their ceilings, and where the time goes")
+      ->check(parsed_by(check_not_empty));
+  app->parse_complete_callback([app, &o] {
+    o.prefill_given = app->count("--prefill") > 0;
+    o.depth_given = app->count("--depth") > 0;
+  });
+  app->footer(
+      "Every share is of a ceiling measured between the turns: docs/benchmark.md.\nExamples:\n  bit-axon benchmark\n"
+      "  bit-axon benchmark my-model --prefill 512 --depth 0,64k --svg speed.svg\n"
+      "  bit-axon benchmark my-model --prefill none --depth 64k --compare kv=tq3");
+}
+
 int usage_error(const CLI::App& program, const CLI::ParseError& e) {
   std::string name = "bit-axon", message = e.what();
   for (const CLI::App* command : program.get_subcommands()) name += " " + command->get_name();
@@ -421,12 +476,14 @@ int run_program(int argc, char** argv) {
   InitOptions init;
   InspectOptions inspect;
   EvaluateOptions evaluate;
+  BenchmarkOptions benchmark;
   add_run(program, run);
   add_plan(program, plan);
   add_quantize(program, quantize);
   add_init(program, init);
   add_inspect(program, inspect);
   add_evaluate(program, evaluate);
+  add_benchmark(program, benchmark);
   try {
     program.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
@@ -445,6 +502,7 @@ int run_program(int argc, char** argv) {
     if (program.got_subcommand("init")) return flushed(init_command(init));
     if (program.got_subcommand("inspect")) return flushed(inspect_command(inspect));
     if (program.got_subcommand("evaluate")) return flushed(evaluate_command(evaluate));
+    if (program.got_subcommand("benchmark")) return flushed(benchmark_command(benchmark));
     fmt::print("{}", program.help());
   } catch (const std::system_error&) {
     // fmt throws when stdout takes no more; flushed() says so.

@@ -3,7 +3,6 @@
 // no model, no figures. Compare types within one run: --benchmark_enable_random_interleaving=true.
 
 #include <cstdlib>
-#include <cstring>
 #include <map>
 #include <memory>
 #include <string>
@@ -11,6 +10,7 @@
 #include <benchmark/benchmark.h>
 
 #include "generate/engine.h"
+#include "generate/made_up_past.h"
 
 namespace axon {
 namespace {
@@ -22,27 +22,6 @@ struct Bench {
   Ledger ledger{Bytes{std::uint64_t{1} << 40}};
   std::map<std::string, Session, std::less<>> sessions;
 };
-
-// Harmless as half precision (0.06 to 0.12), as codes and as any kind of scale.
-void fill(std::byte* data, std::size_t size) {
-  std::uint32_t state = 1;
-  for (std::size_t i = 0; i + 4 <= size; i += 4) {
-    state = state * 1664525u + 1013904223u;
-    const std::uint32_t bits = 0x2C002C00u | (state & 0x03FF03FFu);
-    std::memcpy(data + i, &bits, 4);
-  }
-}
-
-void fill(const KvCache& cache) {
-  if (cache.layout == nullptr) {
-    const std::size_t size = cache.heads * cache.capacity * cache.head_dim * size_of(cache.dtype);
-    fill(static_cast<std::byte*>(cache.k), size);
-    fill(static_cast<std::byte*>(cache.v), size);
-    return;
-  }
-  fill(reinterpret_cast<std::byte*>(cache.compressed), cache.heads * cache.head_plan.bytes.count);
-  for (std::size_t h = 0; h < cache.heads; ++h) cache.head(h).header() = {};
-}
 
 SessionOptions session_options(std::string_view kv) {
   return {.context = kContext, .prefill_chunk = 1, .kv = parse_kv_type(kv).value()};
@@ -67,10 +46,6 @@ Session& session_of(Bench& bench, const std::string& kv) {
   if (found != bench.sessions.end()) return found->second;
   Engine& engine = *bench.engine;
   Session session = Session::create(engine.model(), engine.device(), bench.ledger, session_options(kv)).value();
-  const auto shapes = state_shapes(engine.model().config(), kContext);
-  for (std::size_t i = 0; i < shapes.size(); ++i) {
-    if (shapes[i].attention) fill(session.state().kv(i));
-  }
   return bench.sessions.emplace(kv, std::move(session)).first->second;
 }
 
@@ -84,8 +59,7 @@ void decode(benchmark::State& state, const std::string& kv) {
   for (auto _ : state) {
     if (session.position() < depth || session.position() > depth + 32) {
       state.PauseTiming();
-      session.reset();
-      session.state().advance(depth);
+      make_up_past(session.state(), depth, bench.engine->device().pool());
       state.ResumeTiming();
     }
     session.step(1);

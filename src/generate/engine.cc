@@ -68,7 +68,7 @@ Result<EnginePlan> Engine::plan(const Config& config, const Safetensors& tensors
   if (plan.weights.conversion > 0_B) add(plan.lines, account::kConversion, plan.weights.conversion);
   if (tokenizer != nullptr) add(plan.lines, account::kTokenizer, tokenizer->bytes());
   add(plan.lines, account::kText, options.text + (tokenizer != nullptr ? kEncodeBytes : Bytes{}));
-  add(plan.lines, account::kProcess, kProcessBytes);
+  if (options.process > 0_B) add(plan.lines, account::kProcess, options.process);
   return plan;
 }
 
@@ -86,7 +86,7 @@ Result<std::unique_ptr<Engine>> Engine::create(ModelFiles files, const Tokenizer
   }
   std::unique_ptr<Engine> engine(new Engine(limit));
   Ledger& ledger = engine->ledger_;
-  engine->process_ = AXON_TRY(ledger.reserve(account::kProcess, kProcessBytes));
+  engine->process_ = AXON_TRY(ledger.reserve(account::kProcess, options.process));
   engine->text_ =
       AXON_TRY(ledger.reserve(account::kText, options.text + (tokenizer != nullptr ? kEncodeBytes : Bytes{})));
   const Config config = files.config;

@@ -29,6 +29,7 @@ struct EngineOptions {
   std::size_t threads = 1;
   Bytes text;                        // texts and ids that the command holds beside the session
   std::vector<KvType> more_kv = {};  // sessions beside the first that differ in how they hold keys and values alone
+  Bytes process = kProcessBytes;     // 0 for an engine beside another one in the same process
 };
 
 struct PlanLine {

@@ -8,6 +8,9 @@
 
 #if defined(__APPLE__)
 #include <sys/resource.h>
+#include <sys/sysctl.h>
+
+#include <array>
 #else
 #include <sched.h>
 
@@ -41,6 +44,13 @@ std::size_t usable_processors() {
   return cores != 0 ? cores : std::max(1u, std::thread::hardware_concurrency());
 }
 
+std::string processor_name(const std::string& root) {
+  if (!root.empty()) return linux_processor_name(root);
+  std::array<char, 128> name{};
+  std::size_t size = name.size() - 1;
+  return sysctlbyname("machdep.cpu.brand_string", name.data(), &size, nullptr, 0) == 0 ? name.data() : "";
+}
+
 #else
 
 SystemMemory read_system_memory(const std::string& root) { return read_linux_memory(root); }
@@ -59,6 +69,8 @@ std::size_t usable_processors() {
   if (sched_getaffinity(0, sizeof set, &set) == 0) count = static_cast<std::size_t>(std::max(1, CPU_COUNT(&set)));
   return std::max<std::size_t>(1, std::min(count, linux_processor_quota("").value_or(count)));
 }
+
+std::string processor_name(const std::string& root) { return linux_processor_name(root); }
 
 #endif
 

@@ -47,4 +47,7 @@ Bytes peak_resident();
 // macOS: the performance cores, where there are two kinds.
 std::size_t usable_processors();
 
+// What the processor calls itself, e.g. "AMD EPYC 9654"; empty where the system does not say.
+std::string processor_name(const std::string& root = "");
+
 }  // namespace axon

@@ -188,4 +188,11 @@ std::optional<std::size_t> linux_processor_quota(const std::string& root) {
   return tightest;
 }
 
+std::string linux_processor_name(const std::string& root) {
+  const std::string info = read_text(root + "/proc/cpuinfo").value_or("");
+  std::string_view rest = trimmed(line_after(info, "model name").value_or(""));
+  if (!rest.starts_with(':')) return "";
+  return std::string(trimmed(rest.substr(1)));
+}
+
 }  // namespace axon

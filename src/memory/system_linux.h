@@ -17,4 +17,7 @@ SystemMemory read_linux_memory(const std::string& root);
 // in processors, rounded up; none without a quota.
 std::optional<std::size_t> linux_processor_quota(const std::string& root);
 
+// The first "model name" of proc/cpuinfo; empty where there is none, as on ARM.
+std::string linux_processor_name(const std::string& root);
+
 }  // namespace axon

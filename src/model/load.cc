@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <map>
 
 #include "model/model.h"
 #include "quant/affine.h"
@@ -94,6 +95,38 @@ std::span<const float> load_values(const WeightsPlan::Item& item, std::span<floa
     }
   }
   return out;
+}
+
+// Between matrices that are used in place lie vectors, which are copied and whose pages were dropped. Reading over
+// short gaps brings back little: of the layers of a model some KiB each.
+constexpr std::ptrdiff_t kShortGap = std::ptrdiff_t{64} << 10;
+
+std::span<const std::byte> from_multiple_of_64(std::span<const std::byte> block) {
+  const std::size_t skip = -reinterpret_cast<std::uintptr_t>(block.data()) % 64;
+  return block.subspan(std::min(skip, block.size()));
+}
+
+// Of the mapped parts, those of one file that follow each other.
+std::span<const std::byte> longest_mapped(const WeightsPlan& plan) {
+  std::map<const MappedFile*, std::vector<std::span<const std::byte>>> files;
+  for (const WeightsPlan::Item& item : plan.items) {
+    if (!item.in_place) continue;
+    for (const auto& part : item.stored.parts) {
+      if (!part.empty()) files[item.stored.file].push_back(part);
+    }
+  }
+  std::span<const std::byte> longest;
+  for (auto& [file, parts] : files) {
+    std::sort(parts.begin(), parts.end(), [](const auto& a, const auto& b) { return a.data() < b.data(); });
+    std::span<const std::byte> run;
+    for (const std::span<const std::byte> part : parts) {
+      const bool follows = !run.empty() && part.data() - (run.data() + run.size()) <= kShortGap;
+      const std::byte* const begin = follows ? run.data() : part.data();
+      run = {begin, part.data() + part.size()};
+      if (run.size() > longest.size()) longest = run;
+    }
+  }
+  return longest;
 }
 
 }  // namespace
@@ -209,6 +242,11 @@ Result<Model> Model::load(const Config& config, Safetensors file, const WeightsP
     }
   });
   if (error) return *error;
+  model.largest_block_ = longest_mapped(plan);
+  for (const Arena& arena : model.arenas_) {
+    if (arena.size().count > model.largest_block_.size()) model.largest_block_ = {arena.data(), arena.size().count};
+  }
+  model.largest_block_ = from_multiple_of_64(model.largest_block_);
   return model;
 }
 

@@ -65,6 +65,9 @@ class Model {
 
   const Config& config() const { return config_; }
   const ModelWeights& weights() const { return weights_; }
+  // The longest stretch of memory that weights fill, starting at a multiple of 64: for measuring how fast this machine
+  // reads, with no memory for that alone.
+  std::span<const std::byte> largest_block() const { return largest_block_; }
 
   // Runs `ids` (each < vocab_size, at most the workspace's tokens) through all layers after what `state` remembers, and
   // moves the state on. workspace.x holds the last layer's output, row t for ids[t].
@@ -82,6 +85,7 @@ class Model {
   std::vector<Reservation> mapped_;
   std::vector<Arena> arenas_;
   Arena conversion_;
+  std::span<const std::byte> largest_block_;
 };
 
 }  // namespace axon

@@ -98,15 +98,17 @@ CeilingSample& CeilingSample::operator+=(const CeilingSample& other) {
   return *this;
 }
 
-Bytes CeilingProbe::buffer_bytes() {
+Bytes CeilingProbe::last_level_cache() {
   std::uint64_t cache = 0;
 #if defined(_SC_LEVEL3_CACHE_SIZE)
   for (const int name : {_SC_LEVEL2_CACHE_SIZE, _SC_LEVEL3_CACHE_SIZE, _SC_LEVEL4_CACHE_SIZE}) {
     cache = std::max(cache, static_cast<std::uint64_t>(std::max(0L, sysconf(name))));
   }
 #endif
-  return std::max(256_MiB, Bytes{round_up(4 * cache, 4096)});
+  return {cache};
 }
+
+Bytes CeilingProbe::buffer_bytes() { return std::max(256_MiB, Bytes{round_up(4 * last_level_cache().count, 4096)}); }
 
 CeilingProbe::CeilingProbe(ThreadPool& pool, std::span<const std::byte> memory)
     : pool_(pool), memory_(memory), part_(memory.size() / pool.size() / kReadStep * kReadStep) {

@@ -38,6 +38,8 @@ struct CeilingSample {
 // Allocates nothing; the results of all work are used, so no compiler can leave it out.
 class CeilingProbe {
  public:
+  // The largest cache that the system tells of; 0 where it tells of none.
+  static Bytes last_level_cache();
   // How much memory read() needs so that no cache can hold it: four times the last-level cache, at least 256 MiB.
   static Bytes buffer_bytes();
 
