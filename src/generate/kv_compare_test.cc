@@ -130,9 +130,9 @@ TEST(KvCompare, EachTypeScoresAsItDoesAlone) {
     EXPECT_EQ(scores[i].kv, single->ledger().used(account::kKvCache));
     EXPECT_NEAR(scores[i].nll_difference.mean(), score.mean_nll - scores[0].nll.mean(), 1e-12);
     EXPECT_NEAR(scores[i].perplexity() / scores[0].perplexity(), scores[i].perplexity_ratio(), 1e-12);
-    EXPECT_GT(scores[i].seconds.attend, 0.0);
-    EXPECT_GT(scores[i].seconds.append, 0.0);
-    EXPECT_EQ(scores[i].seconds.rotate > 0.0, i >= 2) << "q8 and floats are not rotated";
+    EXPECT_GT(scores[i].work.of(cpu::Verb::kAttend), 0.0);
+    EXPECT_GT(scores[i].work.of(cpu::Verb::kAppend), 0.0);
+    EXPECT_EQ(scores[i].work.of(cpu::Verb::kRotate) > 0.0, i >= 2) << "q8 and floats are not rotated";
   }
 }
 
