@@ -64,7 +64,8 @@ class Text {
       const std::string letter = report_.letter(s);
       put("{}{}{}", letter, letter.empty() ? "" : "  ", side_words(side));
     }
-    put("{}{}{}, {} threads, {} arithmetic, prompts in passes of {} tokens; medians of {} repetitions (least .. most)",
+    put("{}{}{}, {} threads, {} arithmetic, prompts in passes of {} tokens\n"
+        "medians of {} repetitions (least .. most)",
         printable(report_.processor), report_.processor.empty() ? "" : ", ", report_.level, report_.threads,
         report_.exact ? "exact" : "fast", report_.prefill_chunk, report_.repetitions);
   }

@@ -3,7 +3,7 @@ import subprocess
 
 from support import Case, ERROR, PROGRAM, USAGE, environment, main
 
-COMMANDS = ("run", "plan", "quantize", "init", "inspect", "evaluate")
+COMMANDS = ("run", "plan", "quantize", "init", "inspect", "evaluate", "benchmark")
 
 
 class Help(Case):
@@ -24,7 +24,8 @@ class Help(Case):
                    "quantize": "--output --bits --group-size --no-fold-rotation",
                    "init": "--preset --weights --set --seed --output --tokenizer",
                    "inspect": "--json --tensors",
-                   "evaluate": model + "--text --window --windows --kv-compare"}
+                   "evaluate": model + "--text --window --windows --kv-compare",
+                   "benchmark": model + "--prefill --decode --depth --repetitions --compare --svg"}
         for command in COMMANDS:
             shown = self.succeed(command, "--help")
             self.assertEqual(shown.err, "")
