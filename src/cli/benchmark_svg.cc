@@ -17,6 +17,7 @@ constexpr double kLetter = 7.3;  // at most, of a letter on average at 12.5 px
 constexpr double kRow = 26, kBar = 15, kTitle = 40;
 constexpr double kWords = 268;           // right of a bar of speed: number and share
 constexpr std::size_t kMaxSeries = 8;    // colours
+constexpr double kVisible = 0.005;       // of the time: some pixels
 constexpr double kLabelledShare = 0.06;  // of the time: narrower parts have no room for their share
 constexpr std::size_t kLongestHeading = 90;
 
@@ -228,12 +229,15 @@ class Picture {
     }
     const auto largest = [](const Series& s) { return *std::max_element(s.shares.begin(), s.shares.end()); };
     std::stable_sort(all.begin(), all.end(), [&](const auto& a, const auto& b) { return largest(a) > largest(b); });
-    if (all.size() <= kMaxSeries) return all;
+    std::size_t seen = 0;
+    while (seen < all.size() && largest(all[seen]) >= kVisible) ++seen;
+    if (all.size() > kMaxSeries) seen = std::min(seen, kMaxSeries - 1);
+    if (all.size() - seen < 2) return all;
     Series rest{"others", std::vector<double>(rows_.size())};
-    for (std::size_t i = kMaxSeries - 1; i < all.size(); ++i) {
+    for (std::size_t i = seen; i < all.size(); ++i) {
       for (std::size_t r = 0; r < rows_.size(); ++r) rest.shares[r] += all[i].shares[r];
     }
-    all.resize(kMaxSeries - 1);
+    all.resize(seen);
     all.push_back(std::move(rest));
     return all;
   }

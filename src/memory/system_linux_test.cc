@@ -189,6 +189,18 @@ TEST(LinuxMemory, QuotasThatAreNone) {
   EXPECT_EQ(linux_processor_quota(root.path()), 1u);
 }
 
+TEST(LinuxProcessor, NameIsTheFirstOne) {
+  const Root root({{"proc/cpuinfo",
+                    "processor\t: 0\nmodel\t\t: 17\nmodel name\t: AMD EPYC 9654 \n\nprocessor\t: 1\n"
+                    "model name\t: another\n"}});
+  EXPECT_EQ(linux_processor_name(root.path()), "AMD EPYC 9654");
+  EXPECT_EQ(processor_name(root.path()), "AMD EPYC 9654");
+  for (const std::string text : {"", "model name\n", "model name\t:\n", "processor\t: 0\nCPU part\t: 0xd0c\n"}) {
+    EXPECT_EQ(linux_processor_name(Root({{"proc/cpuinfo", text}}).path()), "") << text;
+  }
+  EXPECT_EQ(linux_processor_name(Root({}).path()), "");
+}
+
 // Whatever the files say: nothing beyond the machine is promised.
 RC_GTEST_PROP(LinuxMemory, AnyTextIsSafe, ()) {
   const auto line = rc::gen::map(

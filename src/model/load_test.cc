@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <limits>
+#include <set>
 
 #include "model/tiny_model_for_test.h"
 
@@ -293,6 +294,42 @@ TEST(Load, ShardsMakeOneModel) {
   const auto missing = open_model(shards.path());
   ASSERT_FALSE(missing.ok());
   EXPECT_NE(missing.error().message.find("model-1.safetensors"), std::string::npos);
+}
+
+// The stretch that a benchmark reads over and over: weights, of one file or one arena.
+TEST(Load, TheLargestBlockIsOfWeights) {
+  const Folder folder;
+  put_file(folder / "config.json", to_json(tiny_config()));
+  std::vector<FileTensors> parts(2);
+  std::string index = R"({"weight_map": {)";
+  for (const auto& [name, tensor] : tiny_tensors(tiny_config())) {
+    const std::size_t part = parts[0].size() > parts[1].size() ? 1 : 0;
+    index += fmt::format("{}\"{}\": \"model-{}.safetensors\"", index.back() == '{' ? "" : ", ", name, part);
+    parts[part][name] = tensor;
+  }
+  put_file(folder / "model.safetensors.index.json", index + "}}");
+  for (std::size_t p = 0; p < 2; ++p) put_file(folder / fmt::format("model-{}.safetensors", p), file_of(parts[p]));
+  LoadedModel mapped(folder.path()), converted(folder.path(), Arithmetic::kExact, kQ4);
+
+  const std::span<const std::byte> block = mapped.model().largest_block();
+  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(block.data()) % 64, 0u);
+  std::set<const MappedFile*> files;
+  std::size_t weights = 0, largest = 0;
+  for (const WeightsPlan::Item& item : mapped.plan().items) {
+    for (const auto& part : item.stored.parts) {
+      if (!item.in_place || part.empty()) continue;
+      largest = std::max(largest, part.size());
+      if (part.data() + part.size() <= block.data() || part.data() >= block.data() + block.size()) continue;
+      files.insert(item.stored.file);
+      weights += part.size();
+    }
+  }
+  EXPECT_EQ(files.size(), 1u);
+  EXPECT_GT(weights, largest) << "several tensors";
+  EXPECT_GT(weights, block.size() * 9 / 10);
+  Bytes zone;
+  for (const WeightsPlan::Zone& z : converted.plan().zones) zone = std::max(zone, z.converted);
+  EXPECT_EQ(converted.model().largest_block().size(), zone.count);
 }
 
 // Every --weights, from every stored form: the plan holds to the byte, and the logits stay near the stored model's.

@@ -5,7 +5,7 @@ import subprocess
 import time
 import xml.etree.ElementTree as ElementTree
 
-from support import Case, DOES_NOT_FIT, ERROR, MIB, MODEL, PROGRAM, SANITIZED, TINY, USAGE, environment, main, snapshot
+from support import Case, DOES_NOT_FIT, ERROR, MIB, MODEL, PROGRAM, SANITIZED, SOURCE, TINY, USAGE, environment, main, snapshot
 
 QUICK = ["--prefill", "40,300", "--decode", "12", "--depth", "0,1k", "--repetitions", "2"]
 PARTS = {"matmul", "embed", "rms_norm", "conv_silu", "scan", "rotate", "attend", "append", "route", "swiglu", "combine",
@@ -72,6 +72,16 @@ class Figures(Case):
                          (str(MODEL), "keep", "fp16", 2, 1036))
         self.assertNotIn("compare", done)
         self.assert_memory(done["memory"])
+
+    def test_every_key_is_on_its_page(self):
+        page = (SOURCE / "docs" / "benchmark.md").read_text()
+        done = self.succeed("benchmark", "--json", "--prefill", "8", "--depth", "0", "--decode", "1", "--repetitions",
+                            "1", "--compare", "kv=q8").json()
+        cases = done["cases"] + done["compare"]["cases"]
+        for keys in (done, done["read"], done["left_out"], done["ceilings"], *cases, *(c["turns"][0] for c in cases),
+                     cases[0]["tokens_per_second"], cases[0]["turns"][0]["ceilings"]):
+            for key in keys:
+                self.assertIn(f"`{key}`", page)
 
     def test_bytes_and_operations_of_a_token_follow_from_the_model(self):
         model = self.new_model("q8", *TINY, "--weights", "q8")
