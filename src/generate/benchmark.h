@@ -64,9 +64,9 @@ std::size_t context_of(std::span<const BenchmarkCase> cases);
 // A short piece of work between two probes.
 struct BenchmarkTurn {
   std::size_t tokens = 0;
-  double seconds = 0;     // without the probes
-  cpu::DeviceWork work;   // of this turn
-  CeilingRates ceilings;  // of the probes before, after and, in long prompts, within it: those that the case wants
+  double seconds = 0;       // without the probes
+  cpu::DeviceWork work{};   // of this turn
+  CeilingRates ceilings{};  // of the probes before, after and, in long prompts, within it: those that the case wants
 
   double tokens_per_second() const { return static_cast<double>(tokens) / seconds; }
   std::uint64_t operations() const { return work.int8_ops + work.bf16_flops + work.fp32_flops; }
