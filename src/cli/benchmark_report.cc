@@ -53,6 +53,7 @@ class Text {
   template <class... Args>
   void put(fmt::format_string<Args...> format, Args&&... args) {
     fmt::format_to(std::back_inserter(out_), format, std::forward<Args>(args)...);
+    while (out_.ends_with(' ')) out_.pop_back();  // of a last column without words
     out_ += '\n';
   }
   std::size_t cases() const { return report_.result.subjects[0].size(); }
@@ -87,7 +88,7 @@ class Text {
   std::string read_words() const {
     const std::string memory = to_string(report_.result.read_memory);
     if (!report_.in_cache()) return fmt::format("{} of weights, over and over", memory);
-    return fmt::format("{} of weights: the speed of a cache of {}, not of memory", memory,
+    return fmt::format("{} of weights in a cache of {}: not memory's speed", memory,
                        to_string(report_.last_level_cache));
   }
 
