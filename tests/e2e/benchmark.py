@@ -81,7 +81,7 @@ class Figures(Case):
         for keys in (done, done["read"], done["left_out"], done["ceilings"], *cases, *(c["turns"][0] for c in cases),
                      cases[0]["tokens_per_second"], cases[0]["turns"][0]["ceilings"]):
             for key in keys:
-                self.assertIn(f"`{key}`", page)
+                self.assertTrue(f"`{key}`" in page, key)
 
     def test_bytes_and_operations_of_a_token_follow_from_the_model(self):
         model = self.new_model("eight", *TINY, "--weights", "q8")
@@ -134,6 +134,8 @@ class Figures(Case):
                 self.assertGreater(against["cases"][0]["parts"]["rotate"] + against["cases"][0]["parts"]["append"],
                                    done["cases"][0]["parts"]["append"])
             self.assert_memory(done["memory"])
+            process = [line for line in done["memory"]["accounts"] if line["account"] == "process"]
+            self.assertEqual([line["planned_bytes"] for line in process], [12 * MIB], "once for both")
 
     def test_text(self):
         shown = self.succeed("benchmark", *QUICK, "--compare", "q8")
