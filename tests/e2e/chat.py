@@ -148,6 +148,18 @@ class Terminal(Case):
         text, self.seen = self.seen[:found.end()], self.seen[found.end():]
         return text
 
+    def assert_idle(self):
+        """Who waits for a line takes no processor: no thread spins. The clock of /proc ticks every 10 ms."""
+        def seconds():
+            with open(f"/proc/{self.process.pid}/stat") as stat:
+                fields = stat.read().rpartition(")")[2].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # of all threads, user and system
+        time.sleep(0.1)
+        before, start = seconds(), time.monotonic()
+        time.sleep(2)
+        share = (seconds() - before) / (time.monotonic() - start)
+        self.assertLess(share, 0.02, f"{share:.1%} of a core while waiting")
+
     def leave(self):
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline and self.process.poll() is None:
@@ -183,6 +195,27 @@ class Terminal(Case):
         self.assertEqual(turns, 2)
         self.assertLess(answer, 50000)
         self.assertGreater(position, prompt)
+        self.type("/exit\n")
+        self.assertEqual(self.leave(), 0)
+
+    def test_waiting_takes_no_processor(self):
+        self.start("--threads", "2", "-n", "5", *GREEDY)
+        self.wait_for("You: ")
+        self.type("Hello\n")
+        self.wait_for("Assistant: ")
+        self.wait_for("You: ")
+        self.assert_idle()
+        self.type("/exit\n")
+        self.assertEqual(self.leave(), 0)
+
+    def test_waiting_after_ctrl_c_takes_no_processor(self):
+        self.start("--threads", "2", "-n", "60000", "--temperature", "1.5", "--top-p", "1", "--top-k", "0", "--seed", "1")
+        self.wait_for("You: ")
+        self.type("Tell me the longest story that you know.\n")
+        self.wait_for(r"Assistant: [^\n]*\w")
+        self.type("\x03")
+        self.wait_for("You: ")
+        self.assert_idle()
         self.type("/exit\n")
         self.assertEqual(self.leave(), 0)
 

@@ -3,10 +3,6 @@
 #include "kernels/cpu/ceilings.h"
 #include "kernels/cpu/ceilings_kernels.h"
 
-// Registers are kept in arrays here, and those of SVE have no size to make arrays of.
-#if defined(__aarch64__)
-#define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128)
-#endif
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/ceilings_loops.cc"
 #include <hwy/foreach_target.h>  // before highway.h: includes this file once per CPU level

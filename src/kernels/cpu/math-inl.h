@@ -124,7 +124,7 @@ HWY_INLINE hn::Vec<D> load_half(D d, const std::uint16_t* bits) {
 
 // Rounds to nearest even; overflow becomes infinity (as float_to_f16 in tensor/dtype.h).
 template <class D>
-HWY_INLINE void store_half(D d, hn::Vec<D> value, std::uint16_t* bits) {
+HWY_INLINE void store_half([[maybe_unused]] D d, hn::Vec<D> value, std::uint16_t* bits) {
   const hn::Rebind<std::uint16_t, D> du16;
 #if AXON_NATIVE_HALF
   hn::StoreU(hn::BitCast(du16, hn::DemoteTo(hn::Rebind<hwy::float16_t, D>(), value)), du16, bits);
