@@ -9,7 +9,7 @@ namespace {
 
 // How far ahead of the loads the codes are asked for at least, in bytes.
 constexpr std::ptrdiff_t kAhead = 4096;
-constexpr std::size_t kLongRow = 2560;  // bytes
+constexpr std::size_t kLongRow = 1280;  // bytes
 
 // What a row of codes is made of.
 template <unsigned kBits>
@@ -102,8 +102,10 @@ AXON_AVX512_INLINE void dot_rows(const Job& job, std::size_t first, float* out) 
     std::size_t left = (groups - g < 16 ? groups - g : 16) * kGroup * kBits / 8;
     __m512i lane_group = groups_of_first_block<kBits, kGroup>();
     for (; left >= B::kBytes; left -= B::kBytes, codes += B::kBytes, q += B::kCodes) {
-      for (std::size_t at = 0; at < kRows * B::kBytes; at += 64) _mm_prefetch(next + at, _MM_HINT_T0);
-      next += kRows * B::kBytes;
+      if constexpr (kRows > 1) {
+        for (std::size_t at = 0; at < kRows * B::kBytes; at += 64) _mm_prefetch(next + at, _MM_HINT_T0);
+        next += kRows * B::kBytes;
+      }
       add_block<kBits, kRows>(B::load(q), codes, row_bytes, B::kBytes, lane_group, scale, total);
       lane_group = _mm512_add_epi32(lane_group, _mm512_set1_epi32(static_cast<int>(16 / kBlocks)));
     }
@@ -130,9 +132,12 @@ AXON_AVX512_INLINE std::size_t put_rows(const Job& job, std::size_t begin, std::
 
 template <unsigned kBits, std::size_t kGroup>
 AXON_AVX512 void rows_of_one(const Job& job, std::size_t begin, std::size_t end) {
-  // Of long rows fewer, so that those at work and those asked for stay in the first cache together.
-  if (job.weight.row_bytes() <= kLongRow) begin = put_rows<kBits, kGroup, 4>(job, begin, end);
-  begin = put_rows<kBits, kGroup, 2>(job, begin, end);
+  // Rows of 8 bits are long and little work: one at a time, they stream as fast as the processor asks for them.
+  if constexpr (kBits != 8) {
+    // Of long rows fewer, so that those at work and those asked for stay in the first cache together.
+    if (job.weight.row_bytes() <= kLongRow) begin = put_rows<kBits, kGroup, 4>(job, begin, end);
+    begin = put_rows<kBits, kGroup, 2>(job, begin, end);
+  }
   put_rows<kBits, kGroup, 1>(job, begin, end);
 }
 
