@@ -1,22 +1,15 @@
 // int8 kernels for AVX2: rows of bytes against tokens, 32 columns an instruction. 4-bit rows and one token meet in
 // place.
 
-#include "kernels/cpu/int8_portable.h"
+#include "kernels/cpu/int8_avx2.h"
 
 #if defined(__x86_64__)
-
-#include <immintrin.h>
-
-#define AXON_AVX2 __attribute__((target("avx2,fma,f16c,bmi2")))
-#define AXON_AVX2_INLINE static inline AXON_AVX2 __attribute__((always_inline, unused))
 
 namespace axon::cpu::int8 {
 namespace {
 
 // How far ahead of the loads the codes are asked for, in bytes.
 constexpr std::size_t kAhead = 3072;
-
-AXON_AVX2_INLINE __m256i load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 
 AXON_AVX2_INLINE float sum_of(__m256 v) {
   __m128 half = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
@@ -148,12 +141,16 @@ AXON_AVX2 void nibble_rows_of_one(const Job& job, std::size_t begin, std::size_t
 }
 
 void rows(const Job& job, std::size_t begin, std::size_t end, std::byte* scratch) {
+  if (job.y.rows != 1) return avx2_rows_of_many(job, begin, end, scratch);
   const int bits = job.weight.affine.bits;
-  if (bits == 4 && job.y.rows == 1) return nibble_rows_of_one(job, begin, end, scratch);
+  if (bits == 4) return nibble_rows_of_one(job, begin, end, scratch);
   rows_by_dot(job, begin, end, scratch, {widen, bits == 8 ? dot_row<true> : dot_row<false>});
 }
 
-std::size_t interleave(int bits, std::size_t, std::size_t tokens) { return bits == 4 && tokens == 1 ? 64 : 0; }
+std::size_t interleave(int bits, std::size_t group_size, std::size_t tokens) {
+  if (bits != 4) return 0;
+  return tokens == 1 ? 64 : group_size;
+}
 
 AXON_AVX2 void quantise(const float* x, std::size_t cols, std::size_t group_size, std::size_t span, std::int8_t* q,
                         float* scale, float* sum) {

@@ -37,12 +37,12 @@ struct Block {
   }
 };
 
-// Lane j: the group of codes [j, j + 1) * kCodes / 16 of a row's first block.
-template <unsigned kBits, std::size_t kGroup>
-AXON_AVX512_INLINE __m512i groups_of_first_block() {
+// Lane j: the first of codes [j, j + 1) * kCodes / 16.
+template <unsigned kBits>
+AXON_AVX512_INLINE __m512i first_code_of_lanes() {
   constexpr int kStep = static_cast<int>(Block<kBits>::kCodes / 16);
   const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  return _mm512_srli_epi32(_mm512_mullo_epi32(lane, _mm512_set1_epi32(kStep)), __builtin_ctz(kGroup));
+  return _mm512_mullo_epi32(lane, _mm512_set1_epi32(kStep));
 }
 
 // The sum of each vector's lanes.
@@ -59,12 +59,13 @@ AXON_AVX512_INLINE void sums_of(const __m512 (&v)[kRows], float* out) {
   }
 }
 
-// One block of each row; they lie `row_bytes` apart and have `bytes` bytes left. scale: of 16 groups, of which lane j
-// belongs to lane_group[j].
-template <unsigned kBits, std::size_t kRows>
+// One block of each row; they lie `row_bytes` apart and have `bytes` bytes left. scale: of 16 groups; lane j starts at
+// their code lane_code[j], since a block may be less than a group.
+template <unsigned kBits, std::size_t kGroup, std::size_t kRows>
 AXON_AVX512_INLINE void add_block(const Block<kBits>& x, const unsigned char* codes, std::size_t row_bytes,
-                                  std::size_t bytes, __m512i lane_group, const __m512 (&scale)[kRows],
+                                  std::size_t bytes, __m512i lane_code, const __m512 (&scale)[kRows],
                                   __m512 (&total)[kRows]) {
+  const __m512i lane_group = _mm512_srli_epi32(lane_code, __builtin_ctz(kGroup));
   AXON_UNROLL
   for (std::size_t r = 0; r < kRows; ++r) {
     const __m512 dots = _mm512_cvtepi32_ps(Block<kBits>::dot(x, codes + r * row_bytes, bytes));
@@ -76,7 +77,6 @@ AXON_AVX512_INLINE void add_block(const Block<kBits>& x, const unsigned char* co
 template <unsigned kBits, std::size_t kGroup, std::size_t kRows>
 AXON_AVX512_INLINE void dot_rows(const Job& job, std::size_t first, float* out) {
   using B = Block<kBits>;
-  constexpr std::size_t kBlocks = 16 * kGroup / B::kCodes;  // of 16 groups
   const Weight& w = job.weight;
   const std::size_t groups = w.groups(), row_bytes = w.row_bytes(), token = job.x_row(0);
   const std::int8_t* q = job.x.q + token * job.x.q_stride;
@@ -100,17 +100,17 @@ AXON_AVX512_INLINE void dot_rows(const Job& job, std::size_t first, float* out) 
       bias[r] = _mm512_fmadd_ps(load_scales(w.affine.scale_dtype, w.affine.biases, at, mask), group_sum, bias[r]);
     }
     std::size_t left = (groups - g < 16 ? groups - g : 16) * kGroup * kBits / 8;
-    __m512i lane_group = groups_of_first_block<kBits, kGroup>();
+    __m512i lane_code = first_code_of_lanes<kBits>();
     for (; left >= B::kBytes; left -= B::kBytes, codes += B::kBytes, q += B::kCodes) {
       if constexpr (kRows > 1) {
         for (std::size_t at = 0; at < kRows * B::kBytes; at += 64) _mm_prefetch(next + at, _MM_HINT_T0);
         next += kRows * B::kBytes;
       }
-      add_block<kBits, kRows>(B::load(q), codes, row_bytes, B::kBytes, lane_group, scale, total);
-      lane_group = _mm512_add_epi32(lane_group, _mm512_set1_epi32(static_cast<int>(16 / kBlocks)));
+      add_block<kBits, kGroup, kRows>(B::load(q), codes, row_bytes, B::kBytes, lane_code, scale, total);
+      lane_code = _mm512_add_epi32(lane_code, _mm512_set1_epi32(static_cast<int>(B::kCodes)));
     }
     // The last half of a block: codes and q go no further.
-    if (left != 0) add_block<kBits, kRows>(B::load(q), codes, row_bytes, left, lane_group, scale, total);
+    if (left != 0) add_block<kBits, kGroup, kRows>(B::load(q), codes, row_bytes, left, lane_code, scale, total);
   }
   AXON_UNROLL
   for (std::size_t r = 0; r < kRows; ++r) total[r] = _mm512_add_ps(total[r], bias[r]);
