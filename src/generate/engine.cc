@@ -42,12 +42,18 @@ Bytes EnginePlan::total() const {
   return sum;
 }
 
-cpu::DeviceLimits device_limits(const Config& c, std::size_t tokens) {
+cpu::DeviceLimits device_limits(const Config& c, const WeightsPlan& weights, std::size_t tokens) {
   const std::size_t widest =
       std::max({c.ssm_intermediate_dim(), c.hidden_dim, c.d_source_model, c.moe_intermediate_dim});
+  std::size_t widest_bf16 = 0;
+  for (const WeightsPlan::Item& item : weights.items) {
+    const Weight held{nullptr, item.spec.rows(), item.spec.cols(), item.dtype, item.affine};
+    if (item.spec.is_matrix() && cpu::bf16::takes(held)) widest_bf16 = std::max(widest_bf16, held.cols);
+  }
   return {.x_elements_max = tokens * widest,
           .rows_of_x_max = tokens,
           .cols_max = widest,
+          .bf16_cols_max = widest_bf16,
           .head_dim_max = c.head_dim(),
           .states_max = c.ssm_d_state};
 }
@@ -63,7 +69,8 @@ Result<EnginePlan> Engine::plan(const Config& config, const Safetensors& tensors
                   [&](std::string_view account, const Carver& carver) { add(plan.lines, account, carver); });
   }
   const std::size_t tokens = std::min(options.session.prefill_chunk, options.session.context);
-  add(plan.lines, account::kWorkspace, cpu::CpuDevice::scratch(device_limits(config, tokens), options.threads));
+  add(plan.lines, account::kWorkspace,
+      cpu::CpuDevice::scratch(device_limits(config, plan.weights, tokens), options.threads));
   add(plan.lines, account::kLogits, measure_sampler(config));
   if (plan.weights.conversion > 0_B) add(plan.lines, account::kConversion, plan.weights.conversion);
   if (tokenizer != nullptr) add(plan.lines, account::kTokenizer, tokenizer->bytes());
@@ -91,8 +98,8 @@ Result<std::unique_ptr<Engine>> Engine::create(ModelFiles files, const Tokenizer
       AXON_TRY(ledger.reserve(account::kText, options.text + (tokenizer != nullptr ? kEncodeBytes : Bytes{})));
   const Config config = files.config;
   const std::size_t tokens = std::min(options.session.prefill_chunk, options.session.context);
-  engine->device_ = AXON_TRY(
-      cpu::CpuDevice::create(ledger, device_limits(config, tokens), options.threads, options.session.arithmetic));
+  engine->device_ = AXON_TRY(cpu::CpuDevice::create(ledger, device_limits(config, plan.weights, tokens),
+                                                    options.threads, options.session.arithmetic));
   if (tokenizer != nullptr) {
     engine->tokenizer_.emplace(AXON_TRY(Tokenizer::load(tokenizer_json, *tokenizer, ledger)));
     engine->tokenizer_->limit_pieces(kPieceBytesMax);

@@ -81,7 +81,7 @@ class Engine {
   std::optional<Sampler> sampler_;
 };
 
-// The largest shapes of a pass of `tokens` tokens.
-cpu::DeviceLimits device_limits(const Config& config, std::size_t tokens);
+// The largest shapes of a pass of `tokens` tokens through weights that are held as planned.
+cpu::DeviceLimits device_limits(const Config& config, const WeightsPlan& weights, std::size_t tokens);
 
 }  // namespace axon

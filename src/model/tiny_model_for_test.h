@@ -191,6 +191,7 @@ class LoadedModel {
                                         {.x_elements_max = kTokensMax * widest,
                                          .rows_of_x_max = kTokensMax,
                                          .cols_max = widest,
+                                         .bf16_cols_max = widest,
                                          .head_dim_max = config.head_dim(),
                                          .states_max = config.ssm_d_state},
                                         threads, arithmetic));

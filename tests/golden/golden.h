@@ -65,8 +65,8 @@ struct Loaded {
          Arithmetic arithmetic = Arithmetic::kExact) {
     ModelFiles files = ok(open_model(folder));
     const Config config = files.config;
-    device = ok(cpu::CpuDevice::create(ledger, device_limits(config, chunk), 2, arithmetic));
     const WeightsPlan plan = ok(plan_weights(config, files.tensors, {}, 2));
+    device = ok(cpu::CpuDevice::create(ledger, device_limits(config, plan, chunk), 2, arithmetic));
     model = std::make_unique<Model>(ok(Model::load(config, std::move(files.tensors), plan, ledger, device->pool())));
     session = std::make_unique<Session>(
         ok(Session::create(*model, *device, ledger,

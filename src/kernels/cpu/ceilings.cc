@@ -15,7 +15,7 @@ namespace ceiling {
 Kernels kernels(Level level) {
   switch (level) {
 #if defined(__x86_64__)
-    case Level::kAvx512Vnni: return {int8_avx512vnni, has_bf16_avx512() ? bf16_avx512 : nullptr, fp32};
+    case Level::kAvx512Vnni: return {int8_avx512vnni, has_bf16_dot(level) ? bf16_avx512 : nullptr, fp32};
     case Level::kAvx512: return {int8_avx512, nullptr, fp32};
     case Level::kAvx2: return {int8_avx2, nullptr, fp32};
     case Level::kSse4: return {int8_sse4, nullptr, fp32};

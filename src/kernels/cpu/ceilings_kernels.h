@@ -35,7 +35,6 @@ std::uint64_t int8_avx2();
 std::uint64_t int8_avx512();
 std::uint64_t int8_avx512vnni();
 std::uint64_t bf16_avx512();
-bool has_bf16_avx512();
 #elif defined(__aarch64__)
 std::uint64_t int8_neon();
 std::uint64_t int8_neondot();

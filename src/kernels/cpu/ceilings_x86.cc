@@ -130,8 +130,6 @@ AXON_VNNI std::uint64_t int8_avx512vnni() {
   return total_of(lanes);
 }
 
-bool has_bf16_avx512() { return __builtin_cpu_supports("avx512bf16") != 0; }
-
 AXON_BF16 std::uint64_t bf16_avx512() {
   __m512i ones = _mm512_set1_epi16(0x3F80);  // 1.0
   AXON_TOUCH_ZMM(ones);

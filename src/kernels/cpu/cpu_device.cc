@@ -14,7 +14,10 @@ namespace axon::cpu {
 namespace {
 
 MatmulLimits matmul_limits(const DeviceLimits& limits) {
-  return {.x_elements_max = limits.x_elements_max, .cols_max = limits.cols_max, .rows_of_x_max = limits.rows_of_x_max};
+  return {.x_elements_max = limits.x_elements_max,
+          .cols_max = limits.cols_max,
+          .rows_of_x_max = limits.rows_of_x_max,
+          .bf16_cols_max = limits.bf16_cols_max};
 }
 
 // Adds what passes while it lives.

@@ -19,6 +19,7 @@ struct DeviceLimits {
   std::size_t x_elements_max = 0;  // of the x of one Product
   std::size_t rows_of_x_max = 0;   // of the x of one Product
   std::size_t cols_max = 0;        // of any weight of a Product
+  std::size_t bf16_cols_max = 0;   // of the weights that bf16::takes()
   std::size_t head_dim_max = 0;    // A, of attend
   std::size_t states_max = 0;      // N, of scan
 };

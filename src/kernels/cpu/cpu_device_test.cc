@@ -183,6 +183,38 @@ TEST_P(CpuDeviceTest, CombineAgreesWithReference) {
   }
 }
 
+TEST(CpuDevice, CountsBf16ByWhatComputesIt) {
+  const std::size_t rows = 40, cols = 64, tokens = 3;
+  Ledger ledger(64_MiB);
+  const DeviceLimits limits{.x_elements_max = 1024, .rows_of_x_max = tokens, .cols_max = cols, .bf16_cols_max = cols};
+  std::vector<std::uint16_t> values(rows * cols);
+  const Weight weight{.data = values.data(), .rows = rows, .cols = cols, .dtype = DType::kBF16, .affine = {}};
+  const Weight few = weight.slice(0, bf16::kRowsMin - 1);  // a router
+  Matrix x(tokens, cols), y(tokens, rows);
+  for (const Arithmetic arithmetic : {Arithmetic::kFast, Arithmetic::kExact}) {
+    auto device = CpuDevice::create(ledger, limits, 1, arithmetic).value();
+    const bool dots = arithmetic == Arithmetic::kFast && has_bf16_dot(level());
+    const std::uint64_t operations = 2 * tokens * rows * cols;
+    device->matmul(weight, x.mat(), y.mat());
+    EXPECT_EQ(device->work().bf16_flops, dots ? operations : 0);
+    EXPECT_EQ(device->work().fp32_flops, dots ? 0 : operations);
+    device->reset_work();
+    device->matmul(few, x.mat(), y.mat().cols_from(0, few.rows));
+    EXPECT_EQ(device->work().bf16_flops, 0u);
+    EXPECT_EQ(device->work().fp32_flops, 2 * tokens * few.rows * cols);
+  }
+}
+
+// Models without wide bf16 matrices do not pay for the two bytes an element that these take.
+TEST(CpuDevice, ScratchGrowsForBf16OnlyPastTheInt8Codes) {
+  DeviceLimits limits{.x_elements_max = 256 * 768, .rows_of_x_max = 256, .cols_max = 768};
+  const Bytes without = CpuDevice::scratch(limits, 2).peak();
+  limits.bf16_cols_max = 256;
+  EXPECT_EQ(CpuDevice::scratch(limits, 2).peak(), without);
+  limits.bf16_cols_max = 768;
+  EXPECT_EQ(CpuDevice::scratch(limits, 2).peak(), without + Bytes{256 * (2 * 800 - 768 - 127)});
+}
+
 TEST(CpuDevice, CountsWhatItReadsAndComputes) {
   const std::size_t rows = 24, cols = 128, tokens = 3;
   Ledger ledger(64_MiB);

@@ -87,6 +87,14 @@ Level level() {
   return index < 0 ? detected().back() : static_cast<Level>(index);
 }
 
+bool has_bf16_dot([[maybe_unused]] Level level) {
+#if HWY_ARCH_X86
+  return level == Level::kAvx512Vnni && __builtin_cpu_supports("avx512bf16") != 0;
+#else
+  return false;
+#endif
+}
+
 Status force(std::string_view name) {
   std::string known;
   for (const Level wanted : detected()) {

@@ -20,6 +20,10 @@ std::vector<Level> supported_levels();
 // The level in use: the best one, or what force() or BIT_AXON_CPU said.
 Level level();
 
+// Whether code of this level may use the processor's dot products of bf16 pairs (AVX512-BF16: Cooper Lake, Zen 4 and
+// later). Not a level of its own: nothing else depends on it.
+bool has_bf16_dot(Level level);
+
 // Uses `name` from here on; kInvalidArgument when it is unknown or this processor lacks it. Not while kernels run.
 Status force(std::string_view name);
 // Applies BIT_AXON_CPU when it is set.

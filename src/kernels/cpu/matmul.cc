@@ -24,8 +24,10 @@ bool same(const Mat<const float>& a, const Mat<const float>& b) {
 }  // namespace
 
 Matmul::Scratch::Scratch(const MatmulLimits& limits, std::size_t thread_count, Carver& carver) {
-  // Rows are padded; the smallest group has 32 columns; a scale and a sum each.
-  q = carver.span<std::int8_t>(limits.x_elements_max + limits.rows_of_x_max * (int8::kColsPadding - 1));
+  // Rows are padded; the smallest group has 32 columns; a scale and a sum each. bf16 has no scales.
+  codes = carver.span<std::byte>(
+      std::max(limits.x_elements_max + limits.rows_of_x_max * (int8::kColsPadding - 1),
+               limits.rows_of_x_max * sizeof(std::uint16_t) * bf16::stride(limits.bf16_cols_max)));
   scales = carver.span<float>(2 * (limits.x_elements_max / 32 + limits.rows_of_x_max * int8::kGroupsPadding));
   thread_bytes = round_up(std::max(int8::scratch_bytes(limits.cols_max), float_scratch_bytes(limits.cols_max)), 4096);
   threads = carver.span<std::byte>(thread_count * thread_bytes);
@@ -45,9 +47,10 @@ Matmul::Matmul(const MatmulLimits& limits, Arithmetic arithmetic, ThreadPool& po
     : arithmetic_(arithmetic), pool_(pool), scratch_(limits, pool.size(), carver) {}
 
 void Matmul::run(std::span<const Product> products) {
-  kernels_ = &int8::kernels(level());
+  int8_ = &int8::kernels(level());
+  bf16_ = bf16::kernels(level());
   while (!products.empty()) {
-    jobs_count_ = rounded_count_ = q_used_ = scales_used_ = units_ = bytes_ = 0;
+    jobs_count_ = rounded_count_ = codes_used_ = scales_used_ = units_ = bytes_ = 0;
     single_tokens_ = true;
     std::size_t taken = 0;
     while (taken < products.size() && jobs_count_ < kJobsMax && add(products.subspan(taken))) ++taken;
@@ -62,8 +65,18 @@ void Matmul::count(std::span<const Product> products, DeviceWork& work) const {
     const std::uint64_t operations = 2 * std::uint64_t{tokens_of(p)} * p.weight.rows * p.weight.cols;
     if (operations == 0) continue;
     work.weight_bytes += p.weight.bytes().count;
-    (arithmetic_ == Arithmetic::kFast && p.weight.quantised() ? work.int8_ops : work.fp32_flops) += operations;
+    switch (form_for(p.weight)) {
+      case Form::kInt8: work.int8_ops += operations; break;
+      case Form::kBf16: work.bf16_flops += operations; break;
+      case Form::kFloat: work.fp32_flops += operations; break;
+    }
   }
+}
+
+Matmul::Form Matmul::form_for(const Weight& w) const {
+  if (arithmetic_ == Arithmetic::kExact) return Form::kFloat;
+  if (w.quantised()) return Form::kInt8;
+  return bf16::takes(w) && has_bf16_dot(level()) ? Form::kBf16 : Form::kFloat;
 }
 
 // Takes the first of `rest` into this round; false when the scratch is too full for it.
@@ -76,11 +89,17 @@ bool Matmul::add(std::span<const Product> rest) {
   Job& job = jobs_[jobs_count_];
   job.product = &p;
   job.tokens = tokens;
-  job.int8 = arithmetic_ == Arithmetic::kFast && w.quantised();
-  if (job.int8) {
-    job.rounded = {w, {}, p.x_rows, {p.y.data, tokens, w.rows, p.y.stride}, p.add};
-    const auto group_size = static_cast<std::size_t>(w.affine.group_size);
-    if (!round(rest, kernels_->interleave(w.affine.bits, group_size, tokens), job.rounded)) return false;
+  job.form = form_for(w);
+  if (job.form != Form::kFloat) {
+    const Rounded* rounded = round(rest);
+    if (rounded == nullptr) return false;
+    const auto x_rows = rounded->gathered.empty() ? p.x_rows : std::span<const std::uint32_t>{};
+    const Mat<float> y{p.y.data, tokens, w.rows, p.y.stride};
+    if (job.form == Form::kInt8) {
+      job.int8 = {w, rounded->int8(), x_rows, y, p.add};
+    } else {
+      job.bf16 = {w, rounded->bf16(), x_rows, y, p.add};
+    }
   }
   job.first_unit = units_;
   job.first_byte = bytes_;
@@ -94,24 +113,39 @@ bool Matmul::add(std::span<const Product> rest) {
 const Matmul::Rounded* Matmul::find(const Rounded& wanted) const {
   for (std::size_t i = 0; i < rounded_count_; ++i) {
     const Rounded& r = rounded_[i];
-    if (same(r.x, wanted.x) && same(r.gathered, wanted.gathered) && r.group_size == wanted.group_size &&
-        r.interleave == wanted.interleave) {
+    if (same(r.x, wanted.x) && same(r.gathered, wanted.gathered) && r.form == wanted.form &&
+        r.group_size == wanted.group_size && r.interleave == wanted.interleave) {
       return &r;
     }
   }
   return nullptr;
 }
 
-// Gives `job` the int8 form of x of the first of `rest`: what an earlier product left, or made now. All of x is rounded
-// when it fits and the products of the call look at that many rows of it; else only the rows that this one wants.
-bool Matmul::round(std::span<const Product> rest, std::size_t interleave, int8::Job& job) {
+// How all of x of `p` would be rounded for its weight.
+Matmul::Rounded Matmul::form_of(const Product& p) const {
+  Rounded rounded;
+  rounded.x = p.x;
+  rounded.form = form_for(p.weight);
+  if (rounded.form == Form::kBf16) {
+    rounded.row_bytes = sizeof(std::uint16_t) * bf16::stride(p.x.cols);
+    return rounded;
+  }
+  rounded.group_size = static_cast<std::size_t>(p.weight.affine.group_size);
+  rounded.interleave = int8_->interleave(p.weight.affine.bits, rounded.group_size, tokens_of(p));
+  rounded.row_bytes = round_up(p.x.cols, int8::kColsPadding);
+  rounded.group_stride = round_up(p.weight.groups(), int8::kGroupsPadding);
+  return rounded;
+}
+
+// The rounded form of x of the first of `rest`: what an earlier product left, or made now; null when it does not fit.
+// All of x is rounded when it fits and the products of the call look at that many rows of it; else only the rows that
+// this one wants.
+const Matmul::Rounded* Matmul::round(std::span<const Product> rest) {
   const Product& p = rest.front();
-  Rounded rounded{p.x, {}, static_cast<std::size_t>(p.weight.affine.group_size), interleave, {}};
-  const std::size_t q_stride = round_up(p.x.cols, int8::kColsPadding);
-  const std::size_t group_stride = round_up(p.weight.groups(), int8::kGroupsPadding);
+  Rounded rounded = form_of(p);
   const auto fits = [&](std::size_t rows) {
-    return rows * q_stride <= scratch_.q.size() - q_used_ &&
-           2 * rows * group_stride <= scratch_.scales.size() - scales_used_;
+    return rows * rounded.row_bytes <= scratch_.codes.size() - codes_used_ &&
+           2 * rows * rounded.group_stride <= scratch_.scales.size() - scales_used_;
   };
   const Rounded* found = find(rounded);
   std::size_t rows = p.x.rows;
@@ -124,29 +158,30 @@ bool Matmul::round(std::span<const Product> rest, std::size_t interleave, int8::
       found = find(rounded);
     }
   }
-  if (found == nullptr) {
-    if (!fits(rows)) return false;
-    std::int8_t* q = scratch_.q.data() + q_used_;
-    float* scale = scratch_.scales.data() + scales_used_;
-    float* sum = scale + rows * group_stride;
-    rounded.to = {q, scale, sum, q_stride, group_stride};
-    quantise(rounded, rows, q, scale, sum);
-    q_used_ += rows * q_stride;
-    scales_used_ += 2 * rows * group_stride;
-    rounded_[rounded_count_] = rounded;
-    found = &rounded_[rounded_count_++];
-  }
-  job.x = found->to;
-  if (!found->gathered.empty()) job.x_rows = {};
-  return true;
+  if (found != nullptr) return found;
+  if (!fits(rows)) return nullptr;
+  rounded.codes = scratch_.codes.data() + codes_used_;
+  rounded.scale = scratch_.scales.data() + scales_used_;
+  rounded.sum = rounded.scale + rows * rounded.group_stride;
+  fill(rounded, rows);
+  codes_used_ += rows * rounded.row_bytes;
+  scales_used_ += 2 * rows * rounded.group_stride;
+  rounded_[rounded_count_] = rounded;
+  return &rounded_[rounded_count_++];
 }
 
-void Matmul::quantise(const Rounded& rounded, std::size_t rows, std::int8_t* q, float* scale, float* sum) {
+void Matmul::fill(const Rounded& rounded, std::size_t rows) {
   const auto piece = [&](std::size_t begin, std::size_t end, std::size_t) {
     for (std::size_t i = begin; i < end; ++i) {
       const float* x = rounded.x.row_ptr(rounded.gathered.empty() ? i : rounded.gathered[i]);
-      kernels_->quantise(x, rounded.x.cols, rounded.group_size, rounded.interleave, q + i * rounded.to.q_stride,
-                         scale + i * rounded.to.group_stride, sum + i * rounded.to.group_stride);
+      std::byte* codes = rounded.codes + i * rounded.row_bytes;
+      if (rounded.form == Form::kBf16) {
+        bf16_->round(x, rounded.x.cols, reinterpret_cast<std::uint16_t*>(codes));
+      } else {
+        int8_->quantise(x, rounded.x.cols, rounded.group_size, rounded.interleave,
+                        reinterpret_cast<std::int8_t*>(codes), rounded.scale + i * rounded.group_stride,
+                        rounded.sum + i * rounded.group_stride);
+      }
     }
   };
   if (rows * rounded.x.cols < kElementsAlone) return piece(0, rows, 0);
@@ -171,10 +206,10 @@ void Matmul::execute() {
 
 void Matmul::run_rows(const Job& job, std::size_t begin, std::size_t end, std::size_t thread) {
   std::byte* scratch = scratch_.threads.data() + thread * scratch_.thread_bytes;
-  if (job.int8) {
-    kernels_->rows(job.rounded, begin, end, scratch);
-  } else {
-    float_rows(*job.product, begin, end, scratch);
+  switch (job.form) {
+    case Form::kInt8: return int8_->rows(job.int8, begin, end, scratch);
+    case Form::kBf16: return bf16_->rows(job.bf16, begin, end);
+    case Form::kFloat: return float_rows(*job.product, begin, end, scratch);
   }
 }
 

@@ -1,6 +1,6 @@
 #pragma once
-// Device::matmul on the CPU: picks the arithmetic, rounds activations to int8 once for all who share them, and splits
-// the rows of all weights of a call over the threads, in one fork and join.
+// Device::matmul on the CPU: picks the arithmetic, rounds activations to int8 or bf16 once for all who share them, and
+// splits the rows of all weights of a call over the threads, in one fork and join.
 
 #include <array>
 #include <cstddef>
@@ -8,6 +8,7 @@
 #include <span>
 
 #include "base/bytes.h"
+#include "kernels/cpu/bf16_kernels.h"
 #include "kernels/cpu/device_work.h"
 #include "kernels/cpu/int8_kernels.h"
 #include "kernels/cpu/thread_pool.h"
@@ -21,6 +22,7 @@ struct MatmulLimits {
   std::size_t x_elements_max = 0;  // tokens * cols of one Product
   std::size_t cols_max = 0;        // of any weight
   std::size_t rows_of_x_max = 0;   // tokens of one Product
+  std::size_t bf16_cols_max = 0;   // of the weights that bf16::takes()
 };
 
 class Matmul {
@@ -30,8 +32,8 @@ class Matmul {
   // The scratch comes from `carver` and belongs to its owner. One call of run() at a time.
   Matmul(const MatmulLimits& limits, Arithmetic arithmetic, ThreadPool& pool, Carver& carver);
 
-  // Device::matmul. Products without tokens or rows are skipped. Any number of products; their int8 activations need
-  // not fit the scratch together.
+  // Device::matmul. Products without tokens or rows are skipped. Any number of products; their rounded activations
+  // need not fit the scratch together.
   void run(std::span<const Product> products);
   // Adds what run() of these reads and computes.
   void count(std::span<const Product> products, DeviceWork& work) const;
@@ -39,23 +41,36 @@ class Matmul {
  private:
   struct Scratch {
     Scratch(const MatmulLimits& limits, std::size_t threads, Carver& carver);
-    std::span<std::int8_t> q;
+    std::span<std::byte> codes;  // int8 or bf16
     std::span<float> scales;
     std::span<std::byte> threads;  // `thread_bytes` each
     std::size_t thread_bytes = 0;
   };
+  // What the activations of a product become before they meet its weights.
+  enum class Form { kFloat, kInt8, kBf16 };
   // Activations that are rounded already, and whose they are.
   struct Rounded {
     Mat<const float> x;
     std::span<const std::uint32_t> gathered;  // the rows that were taken; empty: all
-    std::size_t group_size = 0;
-    std::size_t interleave = 0;
-    int8::Activations to;
+    Form form = Form::kInt8;
+    std::size_t group_size = 0;    // kInt8
+    std::size_t interleave = 0;    // kInt8
+    std::size_t row_bytes = 0;     // of codes
+    std::size_t group_stride = 0;  // of scales; 0 in kBf16
+    std::byte* codes = nullptr;    // [rows, row_bytes]
+    float* scale = nullptr;        // [rows, group_stride]
+    float* sum = nullptr;          // [rows, group_stride]
+
+    int8::Activations int8() const {
+      return {reinterpret_cast<const std::int8_t*>(codes), scale, sum, row_bytes, group_stride};
+    }
+    bf16::Activations bf16() const { return {reinterpret_cast<const std::uint16_t*>(codes), row_bytes / 2}; }
   };
   struct Job {
     const Product* product = nullptr;
-    bool int8 = false;
-    int8::Job rounded;
+    Form form = Form::kFloat;
+    int8::Job int8;
+    bf16::Job bf16;
     std::size_t tokens = 0;
     std::size_t first_unit = 0;  // of kRowsPerUnit rows, counted through all jobs
     std::size_t first_byte = 0;  // of weights, counted through all jobs
@@ -64,9 +79,11 @@ class Matmul {
   static constexpr std::size_t kRowsPerUnit = 32;
 
   bool add(std::span<const Product> rest);
-  bool round(std::span<const Product> rest, std::size_t interleave, int8::Job& job);
+  Form form_for(const Weight& weight) const;
+  Rounded form_of(const Product& product) const;
+  const Rounded* round(std::span<const Product> rest);
   const Rounded* find(const Rounded& wanted) const;
-  void quantise(const Rounded& rounded, std::size_t rows, std::int8_t* q, float* scale, float* sum);
+  void fill(const Rounded& rounded, std::size_t rows);
   void execute();
   void run_rows(const Job& job, std::size_t begin, std::size_t end, std::size_t thread);
   void run_bytes(std::size_t begin, std::size_t end, std::size_t thread);
@@ -75,12 +92,13 @@ class Matmul {
   Arithmetic arithmetic_;
   ThreadPool& pool_;
   Scratch scratch_;
-  const int8::Kernels* kernels_ = nullptr;
+  const int8::Kernels* int8_ = nullptr;
+  const bf16::Kernels* bf16_ = nullptr;
   std::array<Job, kJobsMax> jobs_;
   std::array<Rounded, kJobsMax> rounded_;
   std::size_t jobs_count_ = 0;
   std::size_t rounded_count_ = 0;
-  std::size_t q_used_ = 0;
+  std::size_t codes_used_ = 0;
   std::size_t scales_used_ = 0;
   std::size_t units_ = 0;
   std::size_t bytes_ = 0;

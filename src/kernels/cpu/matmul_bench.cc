@@ -1,5 +1,6 @@
 // Matmul beside the machine's ceilings: decode (one token) against a streaming read, in bytes of weights per second;
-// prefill against int8 dot products, or float32 FMA for bf16 weights, in operations (two a multiply-add) per second.
+// prefill against dot products of int8, or for bf16 weights those of bf16 (float32 FMA where there are none), in
+// operations (two a multiply-add) per second.
 // The ceiling is measured before and after the turns of each row; `share` is of the two together, by the clock.
 // The rates of one thread are by its CPU time, so that a busy machine disturbs them less; of several by the clock.
 // The weights of one run are many copies that exceed every cache, as the layers of a model do.
@@ -71,7 +72,8 @@ class Rotation {
 CeilingSample sample_ceiling(CeilingProbe& probe, std::size_t tokens, int bits) {
   constexpr std::chrono::milliseconds kSlice(10);
   if (tokens == 1) return probe.read(kSlice);
-  return bits == 16 ? probe.fp32(kSlice) : probe.int8(kSlice);
+  if (bits != 16) return probe.int8(kSlice);
+  return has_bf16_dot(level()) ? probe.bf16(kSlice) : probe.fp32(kSlice);
 }
 
 // Arguments: bits (16: bf16), rows, cols, tokens, threads.
@@ -84,7 +86,7 @@ void matmul(benchmark::State& state) {
   ThreadPool pool(argument(4));
   CeilingProbe probe(pool, aligned_pool());
   if (tokens == 1) probe.choose_read(std::chrono::milliseconds(2), 5);
-  const MatmulLimits limits{tokens * cols, cols, tokens};
+  const MatmulLimits limits{tokens * cols, cols, tokens, cols};
   const Bytes views = {(tokens * cols + tokens * rows) * sizeof(float) + 128};
   Ledger ledger(1_GiB);
   Arena arena = Arena::create(ledger, account::kWorkspace, Matmul::scratch_bytes(limits, pool.size()) + views).value();

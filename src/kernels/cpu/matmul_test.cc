@@ -105,11 +105,29 @@ float tolerance(const Product& p) {
   return 1e-6f + std::sqrt(n) * 8.0f * std::numeric_limits<float>::epsilon() * most * 0.6f;
 }
 
+bool meets_bf16(const Product& p, Arithmetic arithmetic) {
+  return arithmetic == Arithmetic::kFast && bf16::takes(p.weight) && has_bf16_dot(level());
+}
+
+// x, [any, cols] without gaps, with every value rounded to bf16.
+std::vector<float> rounded(Mat<const float> x) {
+  std::vector<float> out;
+  for (std::size_t t = 0; t < x.rows; ++t) {
+    for (const float v : x.row(t)) out.push_back(bf16_to_float(float_to_bf16(v)));
+  }
+  return out;
+}
+
 void expect_equal_to_reference(const Product& p, Arithmetic arithmetic, const std::vector<float>& before,
                                const std::string& what) {
   std::vector<float> wanted = before;
   Product twin = p;
   twin.y.data = wanted.data();
+  std::vector<float> x;
+  if (meets_bf16(p, arithmetic)) {
+    x = rounded(p.x);
+    twin.x = {x.data(), p.x.rows, p.x.cols};
+  }
   reference::matmul(twin, arithmetic);
   const float allowed = tolerance(p);
   for (std::size_t t = 0; t < p.y.rows; ++t) {
@@ -133,6 +151,7 @@ MatmulLimits limits_of(std::span<const Product> products) {
     limits.x_elements_max = std::max(limits.x_elements_max, tokens_of(p) * p.weight.cols);
     limits.cols_max = std::max(limits.cols_max, p.weight.cols);
     limits.rows_of_x_max = std::max(limits.rows_of_x_max, tokens_of(p));
+    if (bf16::takes(p.weight)) limits.bf16_cols_max = std::max(limits.bf16_cols_max, p.weight.cols);
   }
   return limits;
 }
@@ -193,6 +212,161 @@ TEST_F(EachLevel, MeetsTheReferenceForFloatWeightsOfAnyShape) {
           check({&p, 1}, fmt::format("{} rows {} cols {} tokens {}", name_of(dtype), rows, cols, tokens));
           if (HasFatalFailure()) return;
         }
+      }
+    }
+  }
+}
+
+TEST_F(EachLevel, MeetsTheReferenceForBf16WeightsOfAnyShape) {
+  // One panel and several; columns past the last vector, rows past the last tile and past the last block.
+  for (const std::size_t cols : {1u, 31u, 32u, 33u, 64u, 100u, 255u, 2600u, 5201u}) {
+    for (const std::size_t rows : {31u, 32u, 33u, 34u, 35u, 63u, 66u, 101u}) {
+      if (cols > 1000 && rows != 35) continue;
+      const OwnedWeight weight(rows, cols, DType::kBF16, 3);
+      for (const std::size_t tokens : {1u, 2u, 3u, 4u, 5u, 6u, 7u, 8u, 13u, 29u}) {
+        OwnedMat x(tokens, cols, 1, 4), y(tokens, rows, 1, 5);
+        const Product p{weight.view(), x.view(), {}, y.view(), tokens % 2 == 1};
+        check({&p, 1}, fmt::format("rows {} cols {} tokens {}", rows, cols, tokens), tokens % 3 + 1);
+        if (HasFatalFailure()) return;
+      }
+    }
+  }
+}
+
+TEST_F(EachLevel, Bf16ProductsShareAndGatherActivations) {
+  const OwnedWeight a(40, 96, DType::kBF16, 1), b(70, 96, DType::kBF16, 2), c(33, 96, 4, 32, DType::kF16, 3),
+      d(8, 96, DType::kBF16, 4), e(64, 96, DType::kF16, 5);
+  const std::vector<std::uint32_t> few{22, 0, 5, 5}, one{7};
+  std::vector<std::uint32_t> all;
+  for (std::uint32_t i = 0; i < 23; ++i) all.push_back(22 - i);
+  OwnedMat x(23, 96, 7, 6), other(23, 96, 0, 7);
+  std::vector<OwnedMat> y;
+  std::vector<Product> products;
+  for (const std::vector<std::uint32_t>& rows : {std::vector<std::uint32_t>{}, all, few, one}) {
+    const auto& kept = rows == all ? all : rows == few ? few : one;
+    const auto x_rows = rows.empty() ? std::span<const std::uint32_t>{} : std::span<const std::uint32_t>(kept);
+    for (const OwnedWeight* w : {&a, &b, &c, &d, &e}) {
+      for (OwnedMat* in : {&x, &other}) {
+        y.emplace_back(rows.empty() ? 23 : rows.size(), w->view().rows, 1, 8);
+        products.push_back({w->view(), in->view(), x_rows, y.back().view(), products.size() % 2 == 1});
+      }
+    }
+  }
+  for (const std::size_t threads : {1u, 3u}) {
+    check(products, fmt::format("all, threads {}", threads), threads);
+    // Alone, few rows of a long x.
+    check(std::span(products).last(10), "one row", threads);
+    check(std::span(products).subspan(20, 10), "few rows", threads);
+    if (HasFatalFailure()) return;
+  }
+}
+
+// bf16 keeps 8 bits, so rounding to the nearest moves a value by 2^-9 of itself at most, and a sum by that much of the
+// sum of its terms' magnitudes.
+TEST_F(EachLevel, Bf16ActivationsMoveASumByTheirRoundingAtMost) {
+  const std::size_t rows = 50, cols = 300;
+  const OwnedWeight weight(rows, cols, DType::kBF16, 1);
+  for (const std::size_t tokens : {1u, 9u}) {
+    for (const Level level : supported_levels()) {
+      ASSERT_TRUE(force(name_of(level)).ok());
+      OwnedMat x(tokens, cols, 0, 2), y(tokens, rows, 0, 3), exact(tokens, rows, 0, 4);
+      const Product p{weight.view(), x.view(), {}, y.view(), false};
+      Machine machine(limits_of({&p, 1}), Arithmetic::kFast, 1);
+      (*machine).run({&p, 1});
+      reference::matmul({weight.view(), x.view(), {}, exact.view(), false}, Arithmetic::kExact);
+      float most = 0.0f;
+      for (std::size_t t = 0; t < tokens; ++t) {
+        for (std::size_t r = 0; r < rows; ++r) {
+          float size = 0.0f;
+          for (std::size_t k = 0; k < cols; ++k) {
+            size += std::fabs(load_float(DType::kBF16, weight.view().data, r * cols + k) * x.view().row(t)[k]);
+          }
+          const float off = std::fabs(y.view().row(t)[r] - exact.view().row(t)[r]);
+          ASSERT_LE(off, size * 0x1p-9f + tolerance(p)) << name_of(level) << " token " << t << " row " << r;
+          most = std::max(most, off);
+        }
+      }
+      // Where the processor has the instruction, it is used; elsewhere nothing is rounded.
+      EXPECT_EQ(most > tolerance(p), has_bf16_dot(level)) << name_of(level) << " tokens " << tokens;
+    }
+  }
+}
+
+TEST_F(EachLevel, Bf16NotANumberAndInfinityReachTheirResultsAlone) {
+  const std::size_t cols = 33;  // the last vector of a row would reach into the next
+  const OwnedWeight plain(40, cols, DType::kBF16, 1);
+  std::vector<std::uint16_t> values(40 * cols);
+  std::memcpy(values.data(), plain.view().data, values.size() * 2);
+  for (std::size_t k = 0; k < cols; ++k) values[7 * cols + k] = 0x7F80;  // row 7 is infinite
+  Weight weight = plain.view();
+  weight.data = values.data();
+  for (const Level level : supported_levels()) {
+    ASSERT_TRUE(force(name_of(level)).ok());
+    for (const std::size_t tokens : {1u, 3u}) {
+      for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+        OwnedMat x(tokens, cols, 0, 2), y(tokens, 40, 0, 3);
+        x.view().row(0)[32] = bad;
+        const Product p{weight, x.view(), {}, y.view(), false};
+        Machine machine(limits_of({&p, 1}), Arithmetic::kFast, 1);
+        (*machine).run({&p, 1});
+        for (std::size_t r = 0; r < 40; ++r) {
+          const float got = y.view().row(0)[r];
+          const bool reached = std::isnan(bad) || r == 7 ? !std::isfinite(got) : std::isinf(got);
+          EXPECT_TRUE(reached) << name_of(level) << " row " << r << " is " << got;
+          EXPECT_EQ(std::isnan(got), std::isnan(bad) || (r == 7 && std::isnan(got))) << name_of(level) << " row " << r;
+          for (std::size_t t = 1; t < tokens; ++t) {
+            EXPECT_EQ(std::isfinite(y.view().row(t)[r]), r != 7) << name_of(level) << " row " << r;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_F(EachLevel, RoundsToBf16AsTheScalarDoes) {
+  for (const Level level : supported_levels()) {
+    const bf16::Kernels* kernels = bf16::kernels(level);
+    EXPECT_EQ(kernels != nullptr, has_bf16_dot(level)) << name_of(level);
+    if (kernels == nullptr) continue;
+    for (const std::size_t cols : {1u, 15u, 16u, 17u, 32u, 45u, 64u, 100u}) {
+      const CounterRng random(cols);
+      std::vector<float> x(cols);
+      for (std::size_t i = 0; i < cols; ++i) x[i] = random.normal(i);
+      // Ties go to even; the largest float32 is nearer to infinity than to the largest bf16.
+      const float special[] = {0x1.01p0f,
+                               0x1.03p0f,
+                               -0x1.01p0f,
+                               -0.0f,
+                               std::numeric_limits<float>::infinity(),
+                               std::numeric_limits<float>::max()};
+      for (std::size_t i = 0; i < std::size(special) && i < cols; ++i) x[cols - 1 - i] = special[i];
+      std::vector<std::uint16_t> out(bf16::stride(cols) + 1, 0xABCD);
+      kernels->round(x.data(), cols, out.data());
+      for (std::size_t i = 0; i < cols; ++i) EXPECT_EQ(out[i], float_to_bf16(x[i])) << x[i];
+      for (std::size_t i = cols; i + 1 < out.size(); ++i) EXPECT_EQ(out[i], 0) << i;
+      EXPECT_EQ(out.back(), 0xABCD);
+      x[0] = std::numeric_limits<float>::quiet_NaN();
+      kernels->round(x.data(), cols, out.data());
+      EXPECT_TRUE(std::isnan(bf16_to_float(out[0])));
+    }
+  }
+}
+
+// The answer to a prompt may not turn on how it is cut: a token alone meets the same rounded activations.
+TEST_F(EachLevel, ABf16TokenAloneIsTheTokenAmongOthers) {
+  const OwnedWeight weight(37, 1000, DType::kBF16, 1);
+  OwnedMat x(5, 1000, 0, 2), together(5, 37, 0, 3), alone(5, 37, 0, 4);
+  for (const Level level : supported_levels()) {
+    ASSERT_TRUE(force(name_of(level)).ok());
+    const Product p{weight.view(), x.view(), {}, together.view(), false};
+    Machine machine(limits_of({&p, 1}), Arithmetic::kFast, 1);
+    (*machine).run({&p, 1});
+    for (std::size_t t = 0; t < 5; ++t) {
+      const Product one{
+          weight.view(), Mat<const float>(x.view()).rows_from(t, 1), {}, alone.view().rows_from(t, 1), false};
+      (*machine).run({&one, 1});
+      for (std::size_t r = 0; r < 37; ++r) {
+        ASSERT_NEAR(alone.view().row(t)[r], together.view().row(t)[r], tolerance(p)) << name_of(level);
       }
     }
   }
@@ -345,6 +519,12 @@ TEST(Levels, AreForcedByName) {
   EXPECT_EQ(force("pentium").error().code, ErrorCode::kInvalidArgument);
   EXPECT_EQ(force("").error().code, ErrorCode::kInvalidArgument);
   EXPECT_EQ(level(), levels.back());
+}
+
+TEST(Levels, OnlyTheWidestOnesHaveBf16Dots) {
+  for (const Level level : supported_levels()) {
+    if (level != Level::kAvx512Vnni) EXPECT_FALSE(has_bf16_dot(level)) << name_of(level);
+  }
 }
 
 TEST(Levels, TheEnvironmentDecidesWhenItSpeaks) {
