@@ -523,7 +523,7 @@ TEST(Levels, AreForcedByName) {
 
 TEST(Levels, OnlyTheWidestOnesHaveBf16Dots) {
   for (const Level level : supported_levels()) {
-    if (level != Level::kAvx512Vnni) EXPECT_FALSE(has_bf16_dot(level)) << name_of(level);
+    EXPECT_TRUE(level == Level::kAvx512Vnni || !has_bf16_dot(level)) << name_of(level);
   }
 }
 
