@@ -8,8 +8,9 @@
 namespace axon::cpu::int8 {
 namespace {
 
-// How far ahead of the loads the codes are asked for, in bytes.
-constexpr std::size_t kAhead = 3072;
+// How far ahead of the loads the codes are asked for at least, in bytes.
+constexpr std::ptrdiff_t kAhead = 3072;
+constexpr std::size_t kLongRow = 2560;  // bytes
 
 AXON_AVX2_INLINE float sum_of(__m256 v) {
   __m128 half = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
@@ -107,43 +108,83 @@ AXON_AVX2_INLINE __m256i dot_nibbles(__m256i packed, const std::int8_t* q) {
   return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 }
 
-AXON_AVX2 void nibble_rows_of_one(const Job& job, std::size_t begin, std::size_t end, std::byte* scratch) {
+// Rows [first, first + kRows) of 4-bit codes, for the only token.
+template <std::size_t kGroup, std::size_t kRows>
+AXON_AVX2_INLINE void dot_nibble_rows(const Job& job, std::size_t first, float* out) {
   const Weight& w = job.weight;
-  const std::size_t groups = w.groups();
-  const auto group_size = static_cast<std::size_t>(w.affine.group_size);
-  const std::size_t token = job.x_row(0);
+  const std::size_t groups = w.groups(), row_bytes = w.row_bytes(), token = job.x_row(0);
+  const std::int8_t* q = job.x.q + token * job.x.q_stride;
   const float* sx = job.x.scale + token * job.x.group_stride;
   const float* sum = job.x.sum + token * job.x.group_stride;
-  auto* sw = reinterpret_cast<float*>(scratch);
-  float* bw = sw + round_up(groups + 1, kGroupsPadding);
-  for (std::size_t r = begin; r < end; ++r) {
-    widen(w.affine.scale_dtype, w.affine.scales, r * groups, groups, sw);
-    widen(w.affine.scale_dtype, w.affine.biases, r * groups, groups, bw);
-    for (std::size_t g = 0; g < groups; ++g) sw[g] *= sx[g];
-    sw[groups] = 0.0f;  // the missing half of the last block
-    const auto* codes = static_cast<const unsigned char*>(w.data) + r * w.row_bytes();
-    const std::int8_t* q = job.x.q + token * job.x.q_stride;
-    __m256 total = _mm256_setzero_ps();
-    for (std::size_t k = 0; k < w.cols; k += 64, codes += 32, q += 64) {
-      const std::size_t g = k / group_size;
-      _mm_prefetch(reinterpret_cast<const char*>(codes + kAhead), _MM_HINT_T0);
-      const __m256i packed = w.cols - k >= 64
-                                 ? load(codes)
-                                 : _mm256_zextsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes)));
-      const __m256 scale =
-          group_size >= 64 ? _mm256_set1_ps(sw[g]) : _mm256_set_m128(_mm_set1_ps(sw[g + 1]), _mm_set1_ps(sw[g]));
-      total = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot_nibbles(packed, q)), scale, total);
+  const unsigned char* codes = static_cast<const unsigned char*>(w.data) + first * row_bytes;
+  // The rows after these are asked for in the order in which they lie, line by line.
+  const unsigned char* next = codes + kRows * row_bytes;
+  next += next - codes < kAhead ? kAhead - (next - codes) : 0;
+  __m256 total[kRows];
+  AXON_UNROLL
+  for (std::size_t r = 0; r < kRows; ++r) total[r] = _mm256_setzero_ps();
+  for (std::size_t g = 0; g < groups; g += 8) {
+    const std::size_t count = groups - g < 8 ? groups - g : 8;
+    const __m256 group_sx = _mm256_loadu_ps(sx + g), group_sum = _mm256_loadu_ps(sum + g);
+    alignas(32) float scale[kRows][8];
+    AXON_UNROLL
+    for (std::size_t r = 0; r < kRows; ++r) {
+      const std::size_t at = (first + r) * groups + g;
+      const auto load_8 = [&](const void* in)
+                              AXON_AVX2 { return load_scales(w.affine.scale_dtype, in, at, count, w.rows * groups); };
+      _mm256_store_ps(scale[r], _mm256_mul_ps(load_8(w.affine.scales), group_sx));
+      total[r] = _mm256_fmadd_ps(load_8(w.affine.biases), group_sum, total[r]);
     }
-    const float value = sum_of(total) + dot_biases(bw, sum, groups);
-    float& y = job.y.data[r];
-    y = job.add ? y + value : value;
+    for (std::size_t k = 0; k < count * kGroup; k += 64, codes += 32, q += 64) {
+      for (std::size_t at = 0; at < kRows * 32; at += 64) _mm_prefetch(next + at, _MM_HINT_T0);
+      next += kRows * 32;
+      const bool whole = kGroup > 32 || count * kGroup - k >= 64;
+      AXON_UNROLL
+      for (std::size_t r = 0; r < kRows; ++r) {
+        const unsigned char* at = codes + r * row_bytes;
+        const __m256i packed =
+            whole ? load(at) : _mm256_zextsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)));
+        const float* s = scale[r] + k / kGroup;
+        const __m256 lane_scale =
+            kGroup > 32 ? _mm256_broadcast_ss(s) : _mm256_set_m128(_mm_broadcast_ss(s + 1), _mm_broadcast_ss(s));
+        total[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot_nibbles(packed, q)), lane_scale, total[r]);
+      }
+    }
   }
+  for (std::size_t r = 0; r < kRows; ++r) out[r] = sum_of(total[r]);
+}
+
+template <std::size_t kGroup, std::size_t kRows>
+AXON_AVX2_INLINE std::size_t put_nibble_rows(const Job& job, std::size_t begin, std::size_t end) {
+  float value[kRows];
+  for (; begin + kRows <= end; begin += kRows) {
+    dot_nibble_rows<kGroup, kRows>(job, begin, value);
+    for (std::size_t i = 0; i < kRows; ++i) {
+      float& y = job.y.data[begin + i];
+      y = job.add ? y + value[i] : value[i];
+    }
+  }
+  return begin;
+}
+
+template <std::size_t kGroup>
+AXON_AVX2 void nibble_rows_of_one(const Job& job, std::size_t begin, std::size_t end) {
+  // Of long rows fewer, so that those at work and those asked for stay in the first cache together.
+  if (job.weight.row_bytes() <= kLongRow) begin = put_nibble_rows<kGroup, 4>(job, begin, end);
+  begin = put_nibble_rows<kGroup, 2>(job, begin, end);
+  put_nibble_rows<kGroup, 1>(job, begin, end);
 }
 
 void rows(const Job& job, std::size_t begin, std::size_t end, std::byte* scratch) {
   if (job.y.rows != 1) return avx2_rows_of_many(job, begin, end, scratch);
   const int bits = job.weight.affine.bits;
-  if (bits == 4) return nibble_rows_of_one(job, begin, end, scratch);
+  if (bits == 4) {
+    switch (job.weight.affine.group_size) {
+      case 32: return nibble_rows_of_one<32>(job, begin, end);
+      case 64: return nibble_rows_of_one<64>(job, begin, end);
+      default: return nibble_rows_of_one<128>(job, begin, end);
+    }
+  }
   rows_by_dot(job, begin, end, scratch, {widen, bits == 8 ? dot_row<true> : dot_row<false>});
 }
 
