@@ -271,8 +271,8 @@ AXON_AVX2 NextTile next_tile(const Weight& w, std::size_t first, std::size_t blo
 
 template <unsigned kBits>
 AXON_AVX2 void rows_of_width(const Job& job, std::size_t begin, std::size_t end, std::byte* scratch) {
-  constexpr decltype(&multiply<kBits, 1>) kMultiply[kTokensMax] = {multiply<kBits, 1>, multiply<kBits, 2>,
-                                                                   multiply<kBits, 3>, multiply<kBits, 4>};
+  // Of one token and of none there is no block: kTokensMax + 1 tokens are blocks of 3 and 2.
+  constexpr decltype(&multiply<kBits, 2>) kMultiply[] = {multiply<kBits, 2>, multiply<kBits, 3>, multiply<kBits, 4>};
   Tile tile;
   tile.scales = reinterpret_cast<float*>(scratch);
   tile.biases = tile.scales + kTileRows * job.weight.groups();
@@ -285,7 +285,7 @@ AXON_AVX2 void rows_of_width(const Job& job, std::size_t begin, std::size_t end,
     NextTile next = next_tile(job.weight, r + kTileRows, blocks);
     for (std::size_t b = 0; b < blocks; ++b) {
       const std::size_t first = tokens * b / blocks;
-      kMultiply[tokens * (b + 1) / blocks - first - 1](job, tile, r, first, next);
+      kMultiply[tokens * (b + 1) / blocks - first - 2](job, tile, r, first, next);
     }
   }
 }

@@ -9,6 +9,8 @@
 #include <vector>
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/random.h"
 #include "kernels/cpu/level.h"
@@ -75,6 +77,30 @@ class OwnedMat {
  private:
   std::vector<float> data_;
   std::size_t rows_, cols_, stride_;
+};
+
+// A copy of `count` bytes whose last one is the last of its page; the page after it may not be touched.
+class GuardedBytes {
+ public:
+  GuardedBytes(const void* bytes, std::size_t count) {
+    const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+    const std::size_t used = round_up(count, page);
+    size_ = used + page;
+    pages_ = static_cast<std::byte*>(
+        mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, /*fd=*/-1, /*offset=*/0));
+    AXON_CHECK(pages_ != MAP_FAILED && mprotect(pages_ + used, page, PROT_NONE) == 0);
+    bytes_ = pages_ + used - count;
+    std::memcpy(pages_ + used - count, bytes, count);
+  }
+  ~GuardedBytes() { munmap(pages_, size_); }
+  GuardedBytes(const GuardedBytes&) = delete;
+  GuardedBytes& operator=(const GuardedBytes&) = delete;
+  const std::byte* data() const { return bytes_; }
+
+ private:
+  std::byte* pages_;
+  const std::byte* bytes_;
+  std::size_t size_;
 };
 
 class Machine {
@@ -375,11 +401,73 @@ TEST_F(EachLevel, ABf16TokenAloneIsTheTokenAmongOthers) {
 TEST_F(EachLevel, AnyNumberOfTokensAndRows) {
   for (const std::size_t rows : {1u, 15u, 16u, 17u, 31u, 32u, 65u}) {
     const OwnedWeight weight(rows, 192, 4, 64, DType::kF16, 3);
-    for (const std::size_t tokens : {2u, 3u, 4u, 5u, 6u, 7u, 8u, 13u, 64u}) {
+    for (const std::size_t tokens : {2u, 3u, 4u, 5u, 6u, 7u, 8u, 9u, 13u, 64u}) {
       OwnedMat x(tokens, 192, 0, 4), y(tokens, rows, 0, 5);
       const Product p{weight.view(), x.view(), {}, y.view(), true};
       check({&p, 1}, fmt::format("rows {} tokens {}", rows, tokens));
       if (HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST_F(EachLevel, TheLargestCodesMeetTheLargestActivations) {
+  // Activations of 127 have a scale of 1, so all sums are whole, below 2^24, and the same on every level: sums of too
+  // many products for their width, or one that saturates, would show.
+  for (const int bits : affine::kBits) {
+    for (const int group : affine::kGroupSizes) {
+      const std::size_t rows = 19, groups = 3, cols = groups * static_cast<std::size_t>(group);
+      const std::vector<std::byte> codes(rows * cols * static_cast<std::size_t>(bits) / 8, std::byte{0xFF});
+      const std::vector<float> scales(rows * groups, 1.0f), biases(rows * groups, 0.0f);
+      Weight weight;
+      weight.rows = rows;
+      weight.cols = cols;
+      weight.dtype = DType::kU32;
+      weight.data = codes.data();
+      weight.affine = {bits, group, DType::kF32, scales.data(), biases.data()};
+      for (std::size_t tokens = 1; tokens <= 9; ++tokens) {
+        OwnedMat x(tokens, cols, 0, 1), y(tokens, rows, 0, 2);
+        for (std::size_t t = 0; t < tokens; ++t) std::ranges::fill(x.view().row(t), t % 2 == 0 ? 127.0f : -127.0f);
+        for (const Level level : supported_levels()) {
+          ASSERT_TRUE(force(name_of(level)).ok());
+          const Product p{weight, x.view(), {}, y.view(), false};
+          Machine machine(limits_of({&p, 1}), Arithmetic::kFast, 1);
+          (*machine).run({&p, 1});
+          const float sum = 127.0f * static_cast<float>(((1u << bits) - 1u) * cols);
+          for (std::size_t t = 0; t < tokens; ++t) {
+            for (const float got : y.view().row(t)) {
+              ASSERT_EQ(got, t % 2 == 0 ? sum : -sum)
+                  << fmt::format("bits {} group {} tokens {} token {} {}", bits, group, tokens, t, name_of(level));
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_F(EachLevel, ReadsNothingPastTheEndOfAWeight) {
+  // As in a file whose last tensor ends with its last page. 37 rows: past one tile; odd groups: past whole vectors.
+  for (const int bits : affine::kBits) {
+    for (const int group : affine::kGroupSizes) {
+      for (const DType dtype : {DType::kF32, DType::kF16}) {
+        for (const std::size_t groups : {std::size_t{1}, std::size_t{11}}) {
+          const OwnedWeight owned(37, groups * static_cast<std::size_t>(group), bits, group, dtype, 7);
+          Weight weight = owned.view();
+          const std::size_t scale_bytes = weight.rows * groups * size_of(dtype);
+          const GuardedBytes data(weight.data, weight.rows * weight.row_bytes());
+          const GuardedBytes scales(weight.affine.scales, scale_bytes), biases(weight.affine.biases, scale_bytes);
+          weight.data = data.data();
+          weight.affine.scales = scales.data();
+          weight.affine.biases = biases.data();
+          for (const std::size_t tokens : {std::size_t{1}, std::size_t{3}}) {
+            OwnedMat x(tokens, weight.cols, 0, 8), y(tokens, weight.rows, 0, 9);
+            const Product p{weight, x.view(), {}, y.view(), false};
+            check({&p, 1},
+                  fmt::format("bits {} group {} {} groups {} tokens {}", bits, group, name_of(dtype), groups, tokens));
+            if (HasFatalFailure()) return;
+          }
+        }
+      }
     }
   }
 }
