@@ -66,7 +66,8 @@ class Device {
   virtual ~Device() = default;
 
   // All products of one call are independent; products with the same x share its int8 form. In kFast, for products
-  // with quantised weights; float weights always meet float32 activations.
+  // with quantised weights. Float weights meet float32 activations; but in kFast, where the processor has a dot product
+  // of bf16 pairs, matrices of bf16 meet activations rounded to bf16, denormals as zero (kernels/cpu/bf16_kernels.h).
   virtual void matmul(std::span<const Product> products) = 0;
   void matmul(const Weight& w, Mat<const float> x, Mat<float> y, bool add = false) {
     const Product one{w, x, {}, y, add};
