@@ -39,7 +39,8 @@ void Attention::run(ThreadPool& pool, Mat<const float> q, Mat<const float> k, Ma
     for (std::size_t i = begin; i < end; ++i) {
       const std::size_t head = i / pieces, piece = i % pieces;
       if (few) {
-        attend_stream(call, head, piece, scratch_of(thread));
+        const std::size_t after = i + 1 < end ? (i + 1) / pieces : std::min(head + pool.size(), H - 1);
+        attend_stream(call, head, after, piece, scratch_of(thread));
       } else {
         const std::size_t t0 = piece * kTileQueries;
         attend_tile(call, head, t0, std::min(kTileQueries, T - t0), scratch_of(thread));

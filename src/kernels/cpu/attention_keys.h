@@ -23,7 +23,7 @@ struct AttentionCall {
 // Up to this many tokens the ring is streamed once for each; beyond, a tile's 32 lanes are cheaper even half empty.
 inline constexpr std::size_t kStreamTokensMax = 8;
 inline constexpr std::size_t kTileQueries = 32;
-inline constexpr std::size_t kBlockKeys = 60;  // of floats: a multiple of the tile kernel's 6
+inline constexpr std::size_t kBlockKeys = 60;                          // of floats: a multiple of the tile kernel's 6
 inline constexpr std::size_t kBlockKeysMax = turboquant::kTileTokens;  // of codes: a run of a compressed cache
 
 // A score that loses against every other, and a running maximum that loses against every true score but not against
@@ -37,16 +37,26 @@ inline std::int64_t first_visible(const AttentionCall& call, std::size_t t0) {
   return std::max(static_cast<std::int64_t>(t0) - call.window + 1, -kept);
 }
 
-// Calls f(position, run) for the runs of a compressed past that queries from t0 on see, in order of position.
-template <class F>
-void for_each_coded_run(const AttentionCall& call, std::size_t t0, F&& f) {
-  const std::uint64_t passed = call.first_position;
-  for (std::int64_t at = first_visible(call, t0); at < 0;) {
-    const turboquant::TokenRun run = call.past.head_plan.run_from(passed - static_cast<std::uint64_t>(-at), passed);
-    f(at, run);
-    at += static_cast<std::int64_t>(run.count);
+// The runs of a compressed past that queries from t0 on see, in order of position; the same for all heads.
+class CodedRuns {
+ public:
+  CodedRuns(const AttentionCall& call, std::size_t t0)
+      : plan_(call.past.head_plan),
+        passed_(call.first_position),
+        at_(std::min(first_visible(call, t0), std::int64_t{0})) {}
+  bool done() const { return at_ == 0; }
+  std::int64_t position() const { return at_; }  // of the run that is next
+  turboquant::TokenRun next() {
+    const turboquant::TokenRun run = plan_.run_from(passed_ - static_cast<std::uint64_t>(-at_), passed_);
+    at_ += static_cast<std::int64_t>(run.count);
+    return run;
   }
-}
+
+ private:
+  const turboquant::HeadPlan& plan_;
+  std::uint64_t passed_;
+  std::int64_t at_;
+};
 
 // Keys with consecutive positions whose rows follow each other in memory.
 struct KeyRun {
@@ -103,8 +113,9 @@ constexpr std::size_t attention_coded(std::size_t head_dim) { return coded_scrat
 // The call's own keys and values, rounded.
 constexpr std::size_t attention_halves(std::size_t head_dim) { return 2 * kStreamTokensMax * head_dim; }
 
-// One token's query of one head, and a tile of up to 32 tokens.
-void attend_stream(const AttentionCall& call, std::size_t head, std::size_t t, AttentionScratch scratch);
+// One token's query of one head, and a tile of up to 32 tokens. `next`: the head that this thread will stream after it.
+void attend_stream(const AttentionCall& call, std::size_t head, std::size_t next, std::size_t t,
+                   AttentionScratch scratch);
 void attend_tile(const AttentionCall& call, std::size_t head, std::size_t t0, std::size_t count,
                  AttentionScratch scratch);
 

@@ -125,44 +125,61 @@ void stream(Query& query, const T* k, std::size_t k_stride, const T* v, std::siz
   }
 }
 
-// Runs of a compressed past that wait for the next.
-struct PendingRuns {
+// Runs of a compressed past, of one head.
+struct Batch {
+  const cpu::CodedHead* head;
   turboquant::TokenRun runs[kRunsAtOnce];
-  std::size_t count = 0;
+  std::size_t count;
 };
 
-// Adds the runs' values, weighted with their keys' scores.
-void add_runs(Query& query, const turboquant::HeadView& head, const cpu::Int8Queries& q, const PendingRuns& pending,
-              std::span<std::byte> scratch) {
+Batch batch_of(const cpu::CodedHead& head, cpu::CodedRuns& from) {
+  Batch batch;
+  batch.head = &head;
+  batch.count = 0;
+  while (batch.count < kRunsAtOnce && !from.done()) batch.runs[batch.count++] = from.next();
+  return batch;
+}
+
+// Adds the runs' values, weighted with their keys' scores, and asks for those of the batch after it.
+void add_batch(Query& query, const cpu::Int8Queries& q, const Batch& batch, const Batch& after,
+               std::span<std::byte> scratch) {
   float factors[kRunsAtOnce][turboquant::kTileTokens];
   HWY_ALIGN float scores[kRunsAtOnce * turboquant::kTileTokens];
   cpu::CodedRegion regions[kRunsAtOnce];
-  const cpu::CodedRegions all(regions, pending.count);
-  for (std::size_t i = 0; i < pending.count; ++i) regions[i] = cpu::keys_of(head, pending.runs[i], factors[i]);
+  const cpu::CodedRegions all(regions, batch.count);
+  for (std::size_t i = 0; i < batch.count; ++i) {
+    regions[i] = batch.head->keys(batch.runs[i], factors[i]);
+    if (i < after.count) regions[i].next = after.head->keys_at(after.runs[i]);
+  }
   const std::size_t tokens = cpu::tokens_of(all);
   cpu::score(all, q, scratch, {scores, 1, tokens});
   weigh(query, scores, tokens);
-  for (std::size_t i = 0; i < pending.count; ++i) regions[i] = cpu::values_of(head, pending.runs[i], factors[i]);
+  for (std::size_t i = 0; i < batch.count; ++i) {
+    regions[i] = batch.head->values(batch.runs[i], factors[i]);
+    if (i < after.count) regions[i].next = after.head->values_at(after.runs[i]);
+  }
   cpu::add_values(all, {scores, 1, tokens}, scratch, {query.y, 1, query.head_dim});
 }
 
 // The past of query t on its codes, by integer products.
-void stream_codes(Query& query, const AttentionCall& call, std::size_t h, std::size_t t, std::byte* coded) {
+void stream_codes(Query& query, const AttentionCall& call, std::size_t h, std::size_t next, std::size_t t,
+                  std::byte* coded) {
   const std::size_t A = query.head_dim;
-  const turboquant::HeadView head = call.past.head(h);
   const std::span<std::byte> scratch(coded, cpu::coded_scratch_bytes(A));
   auto* q8 = reinterpret_cast<std::int8_t*>(coded + cpu::coded_scratch_bytes(A));
   float scale;
   cpu::quantise_queries({query.q, 1, A}, {q8, 1, A}, {&scale, 1});
   const cpu::Int8Queries q{{q8, 1, A}, {&scale, 1}};
-  PendingRuns pending;
-  cpu::for_each_coded_run(call, t, [&](std::int64_t, const turboquant::TokenRun& run) {
-    pending.runs[pending.count++] = run;
-    if (pending.count < kRunsAtOnce) return;
-    add_runs(query, head, q, pending, scratch);
-    pending.count = 0;
-  });
-  if (pending.count > 0) add_runs(query, head, q, pending, scratch);
+  const cpu::CodedHead head(call.past.head(h)), head_after(call.past.head(next));
+  cpu::CodedRuns runs(call, t), runs_after(call, t);
+  for (Batch batch = batch_of(head, runs); batch.count > 0;) {
+    Batch after = batch_of(head, runs);
+    const bool last = after.count == 0;
+    if (last) after = batch_of(head_after, runs_after);
+    add_batch(query, q, batch, after, scratch);
+    if (last) return;
+    batch = after;
+  }
 }
 
 void round_row(const float* from, std::uint16_t* to, std::size_t count) {
@@ -180,7 +197,8 @@ KeyRun rounded(const KeyRun& run, std::size_t A, std::uint16_t* halves) {
   return {run.first, run.count, k, v, A, A, true};
 }
 
-void attend_stream_at_level(const AttentionCall& call, std::size_t head, std::size_t t, AttentionScratch scratch) {
+void attend_stream_at_level(const AttentionCall& call, std::size_t head, std::size_t next, std::size_t t,
+                            AttentionScratch scratch) {
   const std::size_t A = call.past.head_dim;
   float* q = scratch.floats;
   Query query{A, q, q + A, cpu::kNoMaximum, 0.0f};
@@ -190,7 +208,7 @@ void attend_stream_at_level(const AttentionCall& call, std::size_t head, std::si
     query.y[a] = 0.0f;
   }
   const bool coded = call.past.layout != nullptr;
-  if (coded) stream_codes(query, call, head, t, scratch.coded);
+  if (coded) stream_codes(query, call, head, next, t, scratch.coded);
   for (KeyRun run : cpu::key_runs(call, head, t, t + 1)) {
     if (run.count == 0) continue;
     if (!run.half && !coded && call.past.dtype == DType::kF16) run = rounded(run, A, scratch.halves);
@@ -215,8 +233,9 @@ namespace axon {
 
 HWY_EXPORT(attend_stream_at_level);
 
-void cpu::attend_stream(const AttentionCall& call, std::size_t head, std::size_t t, AttentionScratch scratch) {
-  HWY_DYNAMIC_DISPATCH(attend_stream_at_level)(call, head, t, scratch);
+void cpu::attend_stream(const AttentionCall& call, std::size_t head, std::size_t next, std::size_t t,
+                        AttentionScratch scratch) {
+  HWY_DYNAMIC_DISPATCH(attend_stream_at_level)(call, head, next, t, scratch);
 }
 
 }  // namespace axon

@@ -231,14 +231,15 @@ void attend_tile_at_level(const AttentionCall& call, std::size_t head, std::size
     add_block(tile, v_rows(), keys);
   };
   if (call.past.layout != nullptr) {
-    const turboquant::HeadView coded = call.past.head(head);
+    const cpu::CodedHead coded(call.past.head(head));
     float factors[turboquant::kTileTokens];
-    cpu::for_each_coded_run(call, t0, [&](std::int64_t position, const turboquant::TokenRun& run) {
+    for (cpu::CodedRuns runs(call, t0); !runs.done();) {
+      const std::int64_t position = runs.position();
+      const turboquant::TokenRun run = runs.next();
       add(
-          position, run.count,
-          [&] { return coded_rows(cpu::keys_of(coded, run, factors), scratch.coded, tile.rows); },
-          [&] { return coded_rows(cpu::values_of(coded, run, factors), scratch.coded, tile.rows); });
-    });
+          position, run.count, [&] { return coded_rows(coded.keys(run, factors), scratch.coded, tile.rows); },
+          [&] { return coded_rows(coded.values(run, factors), scratch.coded, tile.rows); });
+    }
   }
   for (const KeyRun& run : cpu::key_runs(call, head, t0, t0 + count)) {
     for (std::size_t first = 0; first < run.count; first += kBlockKeys) {

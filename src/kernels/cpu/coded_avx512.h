@@ -1,4 +1,4 @@
-// Decoding for AVX-512 with VBMI. Only coded_avx512*.cc include it.
+// Decoding for AVX-512 with VBMI and GFNI. Only coded_avx512*.cc include it.
 #pragma once
 
 #include <array>
@@ -18,7 +18,7 @@
 #pragma GCC diagnostic pop
 #endif
 
-#define AXON_AVX512 __attribute__((target("avx2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi")))
+#define AXON_AVX512 __attribute__((target("avx2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,gfni")))
 #define AXON_AVX512_INLINE static inline AXON_AVX512 __attribute__((always_inline, unused))
 #if defined(__clang__)
 #define AXON_UNROLL _Pragma("clang loop unroll(full)")
@@ -82,6 +82,8 @@ constexpr Bytes64 elements_first() {
   return out;
 }
 
+inline constexpr Bytes64 kElementsFirst = elements_first();
+
 // Of the high bits of 3-bit indices, which begin at bit `from`: they come to bit 2.
 constexpr Bytes64 high_shifts(unsigned from) {
   Bytes64 out{};
@@ -140,83 +142,10 @@ AXON_AVX512_INLINE __m512i load_lanes(const Group& group, std::size_t offset) {
   return _mm512_inserti32x4(v, load_lane(group, 3, offset), 3);
 }
 
-// The same bytes for heads of 80 elements, whole groups only: everything about a group's 16 elements is known in
-// advance, and up to three loads of 64 bytes, permuted, bring them. Sources of all bytes of a register:
-struct Gather {
-  Bytes64 index{};           // within its load
-  std::size_t base[3] = {};  // of a load, in bytes from the group's first
-  std::uint64_t mask[3] = {};
-  std::size_t loads = 0;
-};
+// Of 16 elements of 4 tokens: a token's elements side by side, or an element's tokens.
+enum class Order : std::uint8_t { kTokens, kElements };
 
-// Byte of a token that comes to byte `j` of half `h` of its lane, or kNoByte.
-inline constexpr std::size_t kNoByte = ~std::size_t{0};
-constexpr std::size_t source_of(int code, std::size_t head_dim, std::size_t c, std::size_t h, std::size_t j) {
-  if (!is_trellis(code)) {
-    const std::size_t low = 2 * low_bits(code);  // bytes of 16 elements in the first plane
-    if (j < low) return c * low + j;
-    return code == 3 && j < low + 2 ? head_dim / 4 + 2 * c + j - low : kNoByte;
-  }
-  const std::size_t bytes = bits_x2(code), size = head_dim * bytes / 16;
-  if (j > (bytes == 8 ? 4 : bytes)) return kNoByte;
-  const std::size_t at = c * bytes + j + (bytes == 8 ? 4 * h : 0);
-  return (at + size - 1) % size;  // each begins with the byte before
-}
-
-constexpr Gather gather_of(int code, std::size_t head_dim, std::size_t c) {
-  const std::size_t size = head_dim * (is_trellis(code) ? bits_x2(code) : 2 * static_cast<unsigned>(code)) / 16;
-  const std::size_t group = kLanes * size;
-  Gather out{};
-  std::array<std::size_t, 64> from{};
-  for (std::size_t b = 0; b < 64; ++b) {
-    const std::size_t source = source_of(code, head_dim, c, b % kLane / 8, b % 8);
-    from[b] = source == kNoByte ? kNoByte : b / kLane * size + source;
-  }
-  // From the lowest byte not yet covered on; where two tokens fit 64 bytes, from the first of a pair, so that all
-  // registers of a group share their loads and masks.
-  for (;;) {
-    std::size_t least = kNoByte;
-    for (const std::size_t f : from) least = f < least ? f : least;
-    if (least == kNoByte) return out;
-    if (2 * size <= 64) least -= least % (2 * size);
-    const std::size_t base = least + 64 > group ? group - 64 : least;
-    const std::size_t end = 2 * size <= 64 ? least + 2 * size : base + 64;
-    for (std::size_t b = 0; b < 64; ++b) {
-      if (from[b] == kNoByte || from[b] >= end) continue;
-      out.index.byte[b] = static_cast<std::uint8_t>(from[b] - base);
-      out.mask[out.loads] |= std::uint64_t{1} << b;
-      from[b] = kNoByte;
-    }
-    out.base[out.loads++] = base;
-  }
-}
-
-template <int kCode, std::size_t kDim, std::size_t kC>
-AXON_AVX512_INLINE __m512i gathered(const std::uint8_t* group) {
-  static constexpr Gather kGather = gather_of(kCode, kDim, kC);
-  const __m512i index = constant(kGather.index);
-  __m512i v = _mm512_permutexvar_epi8(index, _mm512_loadu_si512(group + kGather.base[0]));
-  if constexpr (kGather.loads > 1) {
-    const __m512i next = _mm512_loadu_si512(group + kGather.base[1]);
-    v = _mm512_mask_permutexvar_epi8(v, kGather.mask[1], index, next);
-  }
-  if constexpr (kGather.loads > 2) {
-    const __m512i next = _mm512_loadu_si512(group + kGather.base[2]);
-    v = _mm512_mask_permutexvar_epi8(v, kGather.mask[2], index, next);
-  }
-  return v;
-}
-
-// Cheaper, where it can be done: 8 elements and what their first window holds of earlier ones lie in two dwords, so one
-// permutation of the dwords of two loads brings each qword what it needs, from any bit on.
-struct DwordGather {
-  alignas(64) std::uint32_t index[16] = {};  // of the loads' 32 dwords
-  Bytes64 shifts{}, high_shifts{};
-  std::size_t base[2] = {};  // of a load, in bytes from the group's first
-  bool possible = true;
-};
-
-// Where element e's window begins in its vector, in bits; below 0: that many before the end.
+// Where element e's code begins in its vector, in bits; below 0: that many before the end.
 constexpr int first_bit(int code, std::size_t e) {
   if (!is_trellis(code)) return static_cast<int>(low_bits(code) * e);
   int end = 0;
@@ -224,48 +153,82 @@ constexpr int first_bit(int code, std::size_t e) {
   return end - 8;
 }
 
-constexpr DwordGather dword_gather_of(int code, std::size_t head_dim, std::size_t c) {
+// What a qword brings: some elements of some tokens, each token's in as many of its bytes.
+struct Qword {
+  std::size_t first_token, tokens, first, elements;
+  constexpr std::size_t bytes() const { return 8 / tokens; }
+};
+constexpr Qword qword_of(std::size_t c, Order order, std::size_t q) {
+  if (order == Order::kTokens) return {q / 2, 1, kLane * c + q % 2 * 8, 8};
+  return {0, kLanes, kLane * c + 2 * q, 2};
+}
+constexpr int first_byte(int code, std::size_t e) { return (first_bit(code, e) + 8) / 8 - 1; }
+
+// Whether elements [16 c, 16 c + 16) can come in that order: pairs of elements have to fit two bytes.
+constexpr bool can_come(int code, std::size_t c, Order order) {
+  if (order == Order::kTokens) return true;
+  bool fits = code != 3 && code != kInt8;
+  for (std::size_t e = kLane * c; fits && e < kLane * (c + 1); e += 2) {
+    const int end = first_bit(code, e + 1) + static_cast<int>(is_trellis(code) ? 8 : low_bits(code));
+    fits = end - 8 * first_byte(code, e) <= 16;
+  }
+  return fits;
+}
+
+// For heads of known size, whole groups only: everything about a group's 16 elements is known in advance. Two loads of
+// 64 bytes and one permutation of their bytes bring what each qword needs, from any bit on; a third load is only for
+// wraps of long vectors.
+struct Gather {
+  Bytes64 index{};           // within the first two loads, or the third
+  std::uint64_t third = 0;   // bytes that come from the third
+  std::size_t base[3] = {};  // of a load, in bytes from the group's first
+  std::size_t loads = 0;
+  Bytes64 shifts{}, high_shifts{};  // within a qword, of each byte's code; the latter bring it to bit 2
+};
+
+inline constexpr std::size_t kNoByte = ~std::size_t{0};
+
+// The group's byte that comes to byte b of a register, or kNoByte.
+constexpr std::size_t source_of(int code, std::size_t head_dim, std::size_t c, Order order, std::size_t b) {
   const std::size_t size = turboquant::code_bytes(static_cast<turboquant::Code>(code), head_dim);
-  const unsigned width = is_trellis(code) ? 8 : low_bits(code);
-  DwordGather out{};
-  const bool one_piece = kLanes * size <= 128;  // else each load brings two tokens
-  const int begin = first_bit(code, kLane * c);
-  const std::size_t from = one_piece || begin < 0 ? 0 : static_cast<std::size_t>(begin) / 32 * 4;
-  out.base[0] = from;
-  out.base[1] = from + (one_piece ? 64 : 2 * size);
-  // A token's byte among the 128 that are loaded, or kNoByte.
-  const auto place = [&](std::size_t token, std::size_t byte) -> std::size_t {
-    if (one_piece) return token * size + byte;
-    const std::size_t at = token % 2 * size + byte - from;
-    return at < 64 ? token / 2 * 64 + at : kNoByte;
-  };
-  for (std::size_t q = 0; q < 8; ++q) {
-    const std::size_t l = q / 2, first = kLane * c + q % 2 * 8;
-    const int bit = first_bit(code, first);
-    const bool wraps = bit < 0;
-    const std::size_t last_bit = static_cast<std::size_t>(first_bit(code, first + 7)) + width - 1;
-    const std::size_t low = place(l, wraps ? 0 : static_cast<std::size_t>(bit) / 8), end = place(l, last_bit / 8);
-    std::size_t other = low / 4 % 16 == 15 ? low / 4 : low / 4 + 1;  // the qword's upper dword
-    if (one_piece && low / 4 == 15) other = 16;
-    int shift = static_cast<int>(low % 4 * 8) - bit / 8 * 8;
-    std::size_t high = 0;
-    out.possible = out.possible && low != kNoByte && end != kNoByte && end / 4 <= (wraps ? low / 4 : other);
-    if (wraps) {  // the end comes to lie above the start, where a rotation finds it
-      high = place(l, size - 4);
-      other = high / 4;
-      shift = 64;
-      out.possible = out.possible && high != kNoByte && low % 4 == 0 && high % 4 == 0;
-    } else if (code == 3) {
-      high = place(l, head_dim / 4 + first / 8);
-      other = high / 4;
-      out.possible = out.possible && high != kNoByte && end / 4 == low / 4;
+  const Qword q = qword_of(c, order, b / 8);
+  const std::size_t token = q.first_token + b % 8 / q.bytes(), j = b % q.bytes();
+  if (code == 3 && j == 4) return token * size + head_dim / 4 + q.first / 8;  // the high bits' plane
+  const int at = first_byte(code, q.first) + static_cast<int>(j);
+  const int width = static_cast<int>(is_trellis(code) ? 8 : low_bits(code));
+  if (8 * at >= first_bit(code, q.first + q.elements - 1) + width) return kNoByte;
+  return token * size + (at < 0 ? size - static_cast<std::size_t>(-at) : static_cast<std::size_t>(at));
+}
+
+constexpr Gather gather_of(int code, std::size_t head_dim, std::size_t c, Order order) {
+  const std::size_t size = turboquant::code_bytes(static_cast<turboquant::Code>(code), head_dim);
+  const std::size_t group = kLanes * size;
+  Gather out{};
+  std::array<std::size_t, 64> from{};
+  for (std::size_t b = 0; b < 64; ++b) from[b] = source_of(code, head_dim, c, order, b);
+  // From the lowest byte not yet covered on; where two tokens fit 64 bytes, from the first of a pair, so that all
+  // registers of a group share their loads.
+  for (;;) {
+    std::size_t least = kNoByte;
+    for (const std::size_t f : from) least = f < least ? f : least;
+    if (least == kNoByte) break;
+    if (2 * size <= 64) least -= least % (2 * size);
+    const std::size_t base = least + 64 > group ? group - 64 : least;
+    const std::size_t end = 2 * size <= 64 ? least + 2 * size : base + 64;
+    for (std::size_t b = 0; b < 64; ++b) {
+      if (from[b] == kNoByte || from[b] >= end) continue;
+      out.index.byte[b] = static_cast<std::uint8_t>(from[b] - base + 64 * (out.loads % 2));
+      if (out.loads == 2) out.third |= std::uint64_t{1} << b;
+      from[b] = kNoByte;
     }
-    out.index[2 * q] = static_cast<std::uint32_t>(low / 4 % 32);
-    out.index[2 * q + 1] = static_cast<std::uint32_t>(other % 32);
-    for (std::size_t i = 0; i < 8; ++i) {
-      out.shifts.byte[8 * q + i] = static_cast<std::uint8_t>((shift + first_bit(code, first + i)) % 64);
-      out.high_shifts.byte[8 * q + i] = static_cast<std::uint8_t>((32 + high % 4 * 8 + i + 62) % 64);  // to bit 2
-    }
+    out.base[out.loads++] = base;
+  }
+  for (std::size_t b = 0; b < 64; ++b) {
+    const Qword q = qword_of(c, order, b / 8);
+    const std::size_t token = b % 8 % q.tokens, i = b % 8 / q.tokens;
+    const int shift = first_bit(code, q.first + i) - 8 * first_byte(code, q.first);
+    out.shifts.byte[b] = static_cast<std::uint8_t>(8 * q.bytes() * token + static_cast<std::size_t>(shift));
+    out.high_shifts.byte[b] = static_cast<std::uint8_t>((32 + i + 62) % 64);
   }
   return out;
 }
@@ -314,19 +277,17 @@ AXON_AVX512_INLINE __m512i codes_of(__m512i v, const Bytes64& shifts, const Byte
 }
 
 // Codes of elements [16 kC, 16 kC + 16) of a whole group.
-template <int kCode, std::size_t kDim, std::size_t kC>
+template <int kCode, std::size_t kDim, std::size_t kC, Order kOrder>
 AXON_AVX512_INLINE __m512i codes_of_group(const std::uint8_t* group) {
-  static constexpr DwordGather kDwords = dword_gather_of(kCode, kDim, kC);
-  if constexpr (kDwords.possible) {
-    static_assert(kDwords.base[1] + 64 <= kLanes * turboquant::code_bytes(turboquant::Code{kCode}, kDim) + kCodesSlack);
-    const __m512i first = _mm512_loadu_si512(group + kDwords.base[0]);
-    const __m512i next = _mm512_loadu_si512(group + kDwords.base[1]);
-    const __m512i v = _mm512_permutex2var_epi32(first, _mm512_load_si512(kDwords.index), next);
-    return codes_of<kCode>(v, kDwords.shifts, kDwords.high_shifts);
-  } else {
-    static constexpr Bytes64 kShifts = shifts<kCode>(false), kHighShifts = high_shifts(32);
-    return codes_of<kCode>(gathered<kCode, kDim, kC>(group), kShifts, kHighShifts);
+  static constexpr Gather kGather = gather_of(kCode, kDim, kC, kOrder);
+  static_assert(kGather.loads == 2 || kGather.loads == 3);
+  const __m512i index = constant(kGather.index);
+  const __m512i first = _mm512_loadu_si512(group + kGather.base[0]);
+  __m512i v = _mm512_permutex2var_epi8(first, index, _mm512_loadu_si512(group + kGather.base[1]));
+  if constexpr (kGather.loads == 3) {
+    v = _mm512_mask_permutexvar_epi8(v, kGather.third, index, _mm512_loadu_si512(group + kGather.base[2]));
   }
+  return codes_of<kCode>(v, kGather.shifts, kGather.high_shifts);
 }
 
 // Added to every value: with 128 they fit u8.
@@ -352,12 +313,15 @@ AXON_AVX512_INLINE Table load_table(Bias bias) {
   return {table, table};
 }
 
-// Codes to values. With the bias of 128 a negative is one still: -(v + 128) is -v + 128 in 8 bits.
+// Codes to values. The index of a negative code is its complement: bit 7 added to the others, which is linear, so one
+// instruction without a mask does it. With the bias of 128 a negative is one still: -(v + 128) is -v + 128 in 8 bits.
 template <int kCode>
 AXON_AVX512_INLINE __m512i look_up(__m512i codes, const Table& table) {
   if constexpr (!is_trellis(kCode)) return _mm512_shuffle_epi8(table.low, codes);
+  constexpr std::uint64_t kAddTopBit = 0x8182848890A0C000;  // a byte for each bit of the result, the lowest last
   const __mmask64 negative = _mm512_movepi8_mask(codes);
-  const __m512i index = _mm512_mask_sub_epi8(codes, negative, _mm512_set1_epi8(-1), codes);
+  const __m512i add_top_bit = _mm512_set1_epi64(static_cast<std::int64_t>(kAddTopBit));
+  const __m512i index = _mm512_gf2p8affine_epi64_epi8(codes, add_top_bit, 0);
   const __m512i value = _mm512_permutex2var_epi8(table.low, index, table.high);
   return _mm512_mask_sub_epi8(value, negative, _mm512_setzero_si512(), value);
 }
@@ -371,10 +335,15 @@ AXON_AVX512_INLINE __m512i decode_16(const Group& group, std::size_t c, const Co
   return look_up<kCode>(indices<kCode>(group, c, region.head_dim), table);
 }
 // The same, all being known and the group whole.
-template <int kCode, std::size_t kDim, std::size_t kC>
+template <int kCode, std::size_t kDim, std::size_t kC, Order kOrder = Order::kTokens>
 AXON_AVX512_INLINE __m512i decode_16(const Group& group, const Table& table) {
-  if constexpr (kCode == kInt8) return _mm512_xor_si512(load_lanes(group, kLane * kC), table.low);
-  return look_up<kCode>(codes_of_group<kCode, kDim, kC>(group.first), table);
+  if constexpr (kOrder == Order::kElements && !can_come(kCode, kC, kOrder)) {
+    return _mm512_permutexvar_epi8(constant(kElementsFirst), decode_16<kCode, kDim, kC>(group, table));
+  } else if constexpr (kCode == kInt8) {
+    return _mm512_xor_si512(load_lanes(group, kLane * kC), table.low);
+  } else {
+    return look_up<kCode>(codes_of_group<kCode, kDim, kC, kOrder>(group.first), table);
+  }
 }
 
 // Tokens [t, t + 4), t < T; past the end the last token stands in.

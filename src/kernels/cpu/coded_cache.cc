@@ -1,30 +1,65 @@
 #include "kernels/cpu/coded_cache.h"
 
 namespace axon::cpu {
-namespace {
 
-turboquant::TileView tile_of(const turboquant::HeadView& head, std::size_t i) {
-  const turboquant::HeadHeader& header = head.header();
-  return {head.layout,         head.head_dim,        head.plan.tokens_of_tile(i), {head.tile(i), head.plan.tile_bytes},
-          header.key_exponent, header.value_exponent};
+using turboquant::TileOffsets;
+using turboquant::TokenRun;
+
+CodedHead::CodedHead(const turboquant::HeadView& head) : head_(head) {
+  const TileOffsets tile = turboquant::tile_offsets(head.layout, head.head_dim);
+  const TileOffsets tail = turboquant::tail_offsets(head.head_dim, head.plan.tail_tokens);
+  keys_ = side_of(tile, tail, false);
+  values_ = side_of(tile, tail, true);
 }
 
-}  // namespace
+CodedHead::Side CodedHead::side_of(const TileOffsets& tile, const TileOffsets& tail, bool values) const {
+  const turboquant::HeadHeader& header = head_.header();
+  const turboquant::Code code = values ? head_.layout.value : head_.layout.key;
+  return {values ? tile.value_codes : tile.key_codes,
+          values ? tile.value_scales : tile.key_scales,
+          values ? tail.value_codes : tail.key_codes,
+          values ? tail.value_scales : tail.key_scales,
+          code,
+          turboquant::code_bytes(code, head_.head_dim),
+          turboquant::codebook(code).step,
+          values ? header.value_exponent : header.key_exponent};
+}
 
-CodedRegion keys_of(const turboquant::HeadView& head, const turboquant::TokenRun& run, std::span<float> factors) {
+CodedHead::Side CodedHead::in_tile(const Side& side, std::size_t tile) const {
+  const std::size_t tokens = head_.plan.tokens_of_tile(tile);
+  if (tokens == turboquant::kTileTokens) return side;
+  const TileOffsets at = turboquant::tile_offsets(head_.layout, head_.head_dim, tokens);
+  Side shorter = side;
+  shorter.codes = &side == &values_ ? at.value_codes : at.key_codes;
+  shorter.scales = &side == &values_ ? at.value_scales : at.key_scales;
+  return shorter;
+}
+
+const std::uint8_t* CodedHead::codes_at(const Side& side, const TokenRun& run) const {
+  if (run.in_tail) return head_.tail() + side.tail_codes + run.slot * head_.head_dim;
+  return head_.tile(run.tile) + in_tile(side, run.tile).codes + run.slot * side.vector_bytes;
+}
+
+CodedRegion CodedHead::region(const Side& side, const TokenRun& run, std::span<float> factors) const {
+  using turboquant::ScaleKind;
+  const std::span<float> of_run = factors.first(run.count);
   if (run.in_tail) {
-    return tail_keys({head.tail(), head.plan.bytes.count - head.plan.tail_at}, head.head_dim, head.plan.tail_tokens,
-                     run.slot, factors.first(run.count));
+    load_factors(ScaleKind::kHalf,
+                 head_.tail() + side.tail_scales + run.slot * turboquant::scale_bytes(ScaleKind::kHalf), 0, 1.0f,
+                 of_run);
+    return {std::nullopt, head_.head_dim, codes_at(side, run), of_run};
   }
-  return coded_keys(tile_of(head, run.tile), factors.first(run.slot + run.count)).tokens_from(run.slot, run.count);
+  const ScaleKind kind = head_.layout.scale;
+  const std::size_t scales = in_tile(side, run.tile).scales + run.slot * turboquant::scale_bytes(kind);
+  load_factors(kind, head_.tile(run.tile) + scales, side.exponent, side.step, of_run);
+  return {side.code, head_.head_dim, codes_at(side, run), of_run};
 }
 
-CodedRegion values_of(const turboquant::HeadView& head, const turboquant::TokenRun& run, std::span<float> factors) {
-  if (run.in_tail) {
-    return tail_values({head.tail(), head.plan.bytes.count - head.plan.tail_at}, head.head_dim, head.plan.tail_tokens,
-                       run.slot, factors.first(run.count));
-  }
-  return coded_values(tile_of(head, run.tile), factors.first(run.slot + run.count)).tokens_from(run.slot, run.count);
+CodedRegion CodedHead::keys(const TokenRun& run, std::span<float> factors) const { return region(keys_, run, factors); }
+CodedRegion CodedHead::values(const TokenRun& run, std::span<float> factors) const {
+  return region(values_, run, factors);
 }
+const std::uint8_t* CodedHead::keys_at(const TokenRun& run) const { return codes_at(keys_, run); }
+const std::uint8_t* CodedHead::values_at(const TokenRun& run) const { return codes_at(values_, run); }
 
 }  // namespace axon::cpu

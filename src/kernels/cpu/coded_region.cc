@@ -12,17 +12,6 @@ using turboquant::ScaleKind;
 constexpr std::size_t kTilesAhead = 4;  // those before it may be in the same call, which reads their scales first
 constexpr int kLeastExponent = -126, kLargestExponent = 127;  // of a float32 that has all its bits
 
-// As turboquant::load_scale(...) * step: a product with a power of two rounds no more than std::ldexp does.
-void load_factors(ScaleKind kind, const std::uint8_t* scales, std::int32_t exponent, float step,
-                  std::span<float> factors) {
-  if (exponent >= kLeastExponent && exponent <= kLargestExponent) {
-    return coded::kernels(level()).factors(kind, scales, std::bit_cast<float>((exponent + 127) << 23), step, factors);
-  }
-  for (std::size_t t = 0; t < factors.size(); ++t) {
-    factors[t] = turboquant::load_scale(kind, turboquant::load_scale_bits(kind, scales, t), exponent) * step;
-  }
-}
-
 struct Place {
   std::size_t tile_bytes;
   turboquant::Code code;
@@ -44,6 +33,17 @@ CodedRegion tail_of(const std::uint8_t* values, const std::uint8_t* scales, std:
 }
 
 }  // namespace
+
+void load_factors(ScaleKind kind, const std::uint8_t* scales, std::int32_t exponent, float step,
+                  std::span<float> factors) {
+  // A product with a power of two rounds no more than std::ldexp does.
+  if (exponent >= kLeastExponent && exponent <= kLargestExponent) {
+    return coded::kernels(level()).factors(kind, scales, std::bit_cast<float>((exponent + 127) << 23), step, factors);
+  }
+  for (std::size_t t = 0; t < factors.size(); ++t) {
+    factors[t] = turboquant::load_scale(kind, turboquant::load_scale_bits(kind, scales, t), exponent) * step;
+  }
+}
 
 CodedRegion coded_keys(const turboquant::TileView& tile, std::span<float> factors) {
   const auto at = turboquant::tile_offsets(tile.layout, tile.head_dim, tile.tokens);

@@ -36,6 +36,10 @@ struct CodedRegion {
 using CodedRegions = std::span<const CodedRegion>;
 std::size_t tokens_of(CodedRegions regions);
 
+// factors[t] <- scale t * step, as turboquant::load_scale(kind, ., exponent) reads scales.
+void load_factors(turboquant::ScaleKind kind, const std::uint8_t* scales, std::int32_t exponent, float step,
+                  std::span<float> factors);
+
 // The first factors.size() tokens of a tile; reads their scales into `factors`, as turboquant::decode_keys does. What
 // will be read soon is taken to be the fourth tile behind it.
 CodedRegion coded_keys(const turboquant::TileView& tile, std::span<float> factors);

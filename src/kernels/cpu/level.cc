@@ -26,7 +26,8 @@ std::vector<Level> detect() {
   if ((targets & HWY_AVX2) != 0) found.push_back(Level::kAvx2);
   if ((targets & HWY_AVX3) != 0) {
     found.push_back(Level::kAvx512);
-    if (__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi")) {
+    if (__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi") &&
+        __builtin_cpu_supports("gfni")) {
       found.push_back(Level::kAvx512Vnni);
     }
   }

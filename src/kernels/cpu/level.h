@@ -8,8 +8,8 @@
 
 namespace axon::cpu {
 
-// In ascending order. kAvx2 is AVX2+FMA+F16C+BMI2, kAvx512 is F+BW+DQ+VL, kAvx512Vnni has VNNI and VBMI as well (Ice
-// Lake, Zen 4 and later), kNeonDot the dot product instructions.
+// In ascending order. kAvx2 is AVX2+FMA+F16C+BMI2, kAvx512 is F+BW+DQ+VL, kAvx512Vnni has VNNI, VBMI and GFNI as
+// well (Ice Lake, Zen 4 and later), kNeonDot the dot product instructions.
 enum class Level { kScalar, kSse4, kAvx2, kAvx512, kAvx512Vnni, kNeon, kNeonDot };
 
 std::string_view name_of(Level level);  // "scalar", "sse4", "avx2", "avx512", "avx512vnni", "neon", "neondot"
