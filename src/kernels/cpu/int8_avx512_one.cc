@@ -44,20 +44,6 @@ AXON_AVX512_INLINE __m512i first_code_of_lanes() {
   return _mm512_mullo_epi32(lane, _mm512_set1_epi32(kStep));
 }
 
-// The sum of each vector's lanes.
-template <std::size_t kRows>
-AXON_AVX512_INLINE void sums_of(const __m512 (&v)[kRows], float* out) {
-  if constexpr (kRows == 4) {
-    const __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(v[0], v[1]), _mm512_unpackhi_ps(v[0], v[1]));
-    const __m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(v[2], v[3]), _mm512_unpackhi_ps(v[2], v[3]));
-    const __m512 abcd = _mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xEE));
-    const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(abcd), _mm512_extractf32x8_ps(abcd, 1));
-    _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));
-  } else {
-    for (std::size_t i = 0; i < kRows; ++i) out[i] = _mm512_reduce_add_ps(v[i]);
-  }
-}
-
 // One block of each row; they lie `row_bytes` apart and have `bytes` bytes left. scale: of 16 groups; lane j starts at
 // their code lane_code[j], since a block may be less than a group.
 template <unsigned kBits, std::size_t kGroup, std::size_t kRows>
@@ -113,8 +99,7 @@ AXON_AVX512_INLINE void dot_rows(const Job& job, std::size_t first, float* out) 
     if (left != 0) add_block<kBits, kGroup, kRows>(B::load(q), codes, row_bytes, left, lane_code, scale, total);
   }
   AXON_UNROLL
-  for (std::size_t r = 0; r < kRows; ++r) total[r] = _mm512_add_ps(total[r], bias[r]);
-  sums_of(total, out);
+  for (std::size_t r = 0; r < kRows; ++r) out[r] = _mm512_reduce_add_ps(_mm512_add_ps(total[r], bias[r]));
 }
 
 template <unsigned kBits, std::size_t kGroup, std::size_t kRows>

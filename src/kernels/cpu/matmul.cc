@@ -10,6 +10,7 @@ namespace {
 
 // Below this many bytes of weights, or elements of activations, waking the other threads costs more than they bring.
 constexpr std::size_t kBytesAlone = 32 << 10;
+constexpr std::size_t kRowsTogether = 4;
 constexpr std::size_t kElementsAlone = 16 << 10;
 
 std::size_t tokens_of(const Product& p) { return p.x_rows.empty() ? p.x.rows : p.x_rows.size(); }
@@ -191,11 +192,12 @@ void Matmul::fill(const Rounded& rounded, std::size_t rows) {
 void Matmul::execute() {
   if (jobs_count_ == 0) return;
   if (single_tokens_) {
-    // Bound by memory: one contiguous piece a thread, since one long stream reads fastest.
+    // Bound by memory: most of it in one contiguous piece a thread, since one long stream reads fastest; the rest goes
+    // to whoever is done, since no two cores are served alike.
     if (bytes_ <= kBytesAlone) return run_bytes(0, bytes_, 0);
-    pool_.run([&](std::size_t thread) {
-      run_bytes(bytes_ * thread / pool_.size(), bytes_ * (thread + 1) / pool_.size(), thread);
-    });
+    const std::size_t own = bytes_ / 8 * 7 / pool_.size();
+    pool_.share_after(own, bytes_, kBytesAlone,
+                      [&](std::size_t begin, std::size_t end, std::size_t thread) { run_bytes(begin, end, thread); });
     return;
   }
   // Uneven experts and a busy machine want small pieces; streams want long ones.
@@ -213,14 +215,16 @@ void Matmul::run_rows(const Job& job, std::size_t begin, std::size_t end, std::s
   }
 }
 
-// The rows whose first byte lies in [begin, end).
+// The rows whose first byte lies in [begin, end), but borders are moved on to multiples of the rows that a kernel takes
+// together: a row's sum depends on its company, and may not depend on who takes it.
 void Matmul::run_bytes(std::size_t begin, std::size_t end, std::size_t thread) {
   for (std::size_t i = 0; i < jobs_count_; ++i) {
     const Job& job = jobs_[i];
     const std::size_t row_bytes = job.product->weight.row_bytes();
     const auto row_at = [&](std::size_t byte) {
       if (byte <= job.first_byte) return std::size_t{0};
-      return std::min((byte - job.first_byte + row_bytes - 1) / row_bytes, job.product->weight.rows);
+      const std::size_t row = (byte - job.first_byte + row_bytes - 1) / row_bytes;
+      return std::min(round_up(row, kRowsTogether), job.product->weight.rows);
     };
     if (row_at(begin) < row_at(end)) run_rows(job, row_at(begin), row_at(end), thread);
   }

@@ -479,6 +479,32 @@ TEST_F(EachLevel, AThousandTokens) {
   check({&p, 1}, "1000 tokens", 2);
 }
 
+// Threads take what is left when they are done, so who takes a row differs from run to run; what it becomes must not.
+TEST_F(EachLevel, SumsDoNotDependOnTheThreads) {
+  const std::size_t rows = 1003, cols = 4160;  // beyond what one thread does alone, and where rows share a long x
+  std::vector<OwnedWeight> weights;
+  for (const int bits : {2, 3, 4, 5, 6, 8}) weights.emplace_back(rows, cols, bits, 64, DType::kF16, 1);
+  for (const DType dtype : {DType::kBF16, DType::kF16, DType::kF32}) weights.emplace_back(rows, cols, dtype, 2);
+  OwnedMat x(1, cols, 0, 3), y(1, rows, 0, 4), first(1, rows, 0, 5);
+  for (const Level level : supported_levels()) {
+    ASSERT_TRUE(force(name_of(level)).ok());
+    for (const OwnedWeight& weight : weights) {
+      const Product p{weight.view(), x.view(), {}, y.view(), false};
+      for (const std::size_t threads : {1u, 2u, 3u}) {
+        Machine machine(limits_of({&p, 1}), Arithmetic::kFast, threads);
+        for (int repeat = 0; repeat < 3; ++repeat) {
+          (*machine).run({&p, 1});
+          if (threads == 1) std::copy_n(y.view().data, rows, first.view().data);
+          for (std::size_t r = 0; r < rows; ++r) {
+            ASSERT_EQ(y.view().data[r], first.view().data[r])
+                << name_of(level) << " bits " << weight.view().affine.bits << " threads " << threads << " row " << r;
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST_F(EachLevel, ManyProductsShareActivationsOnSeveralThreads) {
   const OwnedWeight a(40, 256, 4, 64, DType::kF16, 1), b(70, 256, 4, 32, DType::kF16, 2),
       c(33, 256, 8, 64, DType::kBF16, 3), d(9, 256, DType::kBF16, 4), e(1, 256, 3, 64, DType::kF32, 5);

@@ -51,8 +51,15 @@ class ThreadPool {
       if (count != 0) f(std::size_t{0}, count, std::size_t{0});
       return;
     }
-    next_.store(0, std::memory_order_relaxed);
+    share_after(0, count, grain, f);
+  }
+
+  // The same, but each thread first takes `own` items, one after the other from the first thread's on.
+  template <class F>
+  void share_after(std::size_t own, std::size_t count, std::size_t grain, F&& f) {
+    next_.store(own * size(), std::memory_order_relaxed);
     run([&](std::size_t thread) {
+      if (own != 0) f(own * thread, own * (thread + 1), thread);
       for (;;) {
         const std::size_t begin = next_.fetch_add(grain, std::memory_order_relaxed);
         if (begin >= count) return;
