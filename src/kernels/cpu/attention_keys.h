@@ -37,7 +37,8 @@ inline std::int64_t first_visible(const AttentionCall& call, std::size_t t0) {
   return std::max(static_cast<std::int64_t>(t0) - call.window + 1, -kept);
 }
 
-// The runs of a compressed past that queries from t0 on see, in order of position; the same for all heads.
+// The runs of a compressed past that queries from t0 on see, in order of position; the same for all heads. Those that are
+// not whole groups, which kernels are fast at, come as the odd tokens and the rest.
 class CodedRuns {
  public:
   CodedRuns(const AttentionCall& call, std::size_t t0)
@@ -47,7 +48,9 @@ class CodedRuns {
   bool done() const { return at_ == 0; }
   std::int64_t position() const { return at_; }  // of the run that is next
   turboquant::TokenRun next() {
-    const turboquant::TokenRun run = plan_.run_from(passed_ - static_cast<std::uint64_t>(-at_), passed_);
+    turboquant::TokenRun run = plan_.run_from(passed_ - static_cast<std::uint64_t>(-at_), passed_);
+    const std::size_t odd = run.count % turboquant::kGroupTokens;
+    if (odd != 0) run.count = odd;
     at_ += static_cast<std::int64_t>(run.count);
     return run;
   }
