@@ -129,6 +129,13 @@ std::span<const std::byte> longest_mapped(const WeightsPlan& plan) {
   return longest;
 }
 
+// Pages are mapped one after the other, which is work: half a second's for 4 GiB, so all threads share it.
+void populate(const MappedFile& file, std::span<const std::byte> part, cpu::ThreadPool& pool) {
+  constexpr std::size_t kPiece = std::size_t{1} << 20;
+  pool.split(part.size(), kPiece,
+             [&](std::size_t begin, std::size_t end, std::size_t) { file.populate(part.subspan(begin, end - begin)); });
+}
+
 }  // namespace
 
 Result<WeightsPlan> plan_weights(const Config& config, const Safetensors& file, const WeightFormat& want,
@@ -205,7 +212,7 @@ Result<Model> Model::load(const Config& config, Safetensors file, const WeightsP
       return;
     }
     if (item.in_place) {
-      for (const auto& part : item.stored.parts) item.stored.file->populate(part);
+      for (const auto& part : item.stored.parts) populate(*item.stored.file, part, pool);
       *std::get<Weight*>(slot) = item.stored.weight(spec.rows(), spec.cols());
       return;
     }
