@@ -84,10 +84,10 @@ constexpr Bytes64 elements_first() {
 
 inline constexpr Bytes64 kElementsFirst = elements_first();
 
-// Of the high bits of 3-bit indices, which begin at bit `from`: they come to bit 2.
-constexpr Bytes64 high_shifts(unsigned from) {
+// Of the high bits of 3-bit indices: they come to bit 2.
+constexpr Bytes64 high_shifts() {
   Bytes64 out{};
-  for (unsigned b = 0; b < 64; ++b) out.byte[b] = static_cast<std::uint8_t>((from + b % kLane + 62) % 64);
+  for (unsigned b = 0; b < 64; ++b) out.byte[b] = static_cast<std::uint8_t>((b % kLane + 62) % 64);
   return out;
 }
 
@@ -257,7 +257,7 @@ AXON_AVX512_INLINE __m512i windows(const Group& group, std::size_t c, std::size_
 template <int kCode>
 AXON_AVX512_INLINE __m512i indices(const Group& group, std::size_t c, std::size_t head_dim) {
   constexpr unsigned kLow = low_bits(kCode);
-  static constexpr Bytes64 kShifts = shifts<kCode>(false), kHighShifts = high_shifts(0);
+  static constexpr Bytes64 kShifts = shifts<kCode>(false), kHighShifts = high_shifts();
   const __m512i low = _mm512_multishift_epi64_epi8(constant(kShifts), load_qwords(group, c * 2 * kLow));
   const __m512i index = _mm512_and_si512(low, low_mask(kCode));
   if constexpr (kCode != 3) return index;

@@ -21,7 +21,6 @@ CodedHead::Side CodedHead::side_of(const TileOffsets& tile, const TileOffsets& t
           values ? tail.value_scales : tail.key_scales,
           code,
           turboquant::code_bytes(code, head_.head_dim),
-          turboquant::codebook(code).step,
           values ? header.value_exponent : header.key_exponent};
 }
 
@@ -42,17 +41,15 @@ const std::uint8_t* CodedHead::codes_at(const Side& side, const TokenRun& run) c
 
 CodedRegion CodedHead::region(const Side& side, const TokenRun& run, std::span<float> factors) const {
   using turboquant::ScaleKind;
+  const std::uint8_t* codes = codes_at(side, run);
   const std::span<float> of_run = factors.first(run.count);
   if (run.in_tail) {
-    load_factors(ScaleKind::kHalf,
-                 head_.tail() + side.tail_scales + run.slot * turboquant::scale_bytes(ScaleKind::kHalf), 0, 1.0f,
-                 of_run);
-    return {std::nullopt, head_.head_dim, codes_at(side, run), of_run};
+    const std::size_t scales = side.tail_scales + run.slot * turboquant::scale_bytes(ScaleKind::kHalf);
+    return region_at(std::nullopt, head_.head_dim, codes, ScaleKind::kHalf, head_.tail() + scales, 0, of_run);
   }
   const ScaleKind kind = head_.layout.scale;
   const std::size_t scales = in_tile(side, run.tile).scales + run.slot * turboquant::scale_bytes(kind);
-  load_factors(kind, head_.tile(run.tile) + scales, side.exponent, side.step, of_run);
-  return {side.code, head_.head_dim, codes_at(side, run), of_run};
+  return region_at(side.code, head_.head_dim, codes, kind, head_.tile(run.tile) + scales, side.exponent, of_run);
 }
 
 CodedRegion CodedHead::keys(const TokenRun& run, std::span<float> factors) const { return region(keys_, run, factors); }

@@ -25,7 +25,6 @@ class CodedHead {
     std::size_t tail_codes, tail_scales;  // in the tail
     turboquant::Code code;
     std::size_t vector_bytes;
-    float step;
     std::int32_t exponent;
   };
   Side side_of(const turboquant::TileOffsets& tile, const turboquant::TileOffsets& tail, bool values) const;

@@ -36,9 +36,11 @@ struct CodedRegion {
 using CodedRegions = std::span<const CodedRegion>;
 std::size_t tokens_of(CodedRegions regions);
 
-// factors[t] <- scale t * step, as turboquant::load_scale(kind, ., exponent) reads scales.
-void load_factors(turboquant::ScaleKind kind, const std::uint8_t* scales, std::int32_t exponent, float step,
-                  std::span<float> factors);
+// factors.size() vectors of a code, or of int8 if there is none, and their scales, which are read into `factors` as
+// turboquant::load_scale does. No `next`.
+CodedRegion region_at(std::optional<turboquant::Code> code, std::size_t head_dim, const std::uint8_t* codes,
+                      turboquant::ScaleKind kind, const std::uint8_t* scales, std::int32_t exponent,
+                      std::span<float> factors);
 
 // The first factors.size() tokens of a tile; reads their scales into `factors`, as turboquant::decode_keys does. What
 // will be read soon is taken to be the fourth tile behind it.

@@ -10,8 +10,9 @@ namespace {
 
 // Below this many bytes of weights, or elements of activations, waking the other threads costs more than they bring.
 constexpr std::size_t kBytesAlone = 32 << 10;
-constexpr std::size_t kRowsTogether = 4;
 constexpr std::size_t kElementsAlone = 16 << 10;
+
+constexpr std::size_t kRowsTogether = 4;  // the most rows that a kernel takes together for one token
 
 std::size_t tokens_of(const Product& p) { return p.x_rows.empty() ? p.x.rows : p.x_rows.size(); }
 
@@ -194,7 +195,7 @@ void Matmul::execute() {
   if (single_tokens_) {
     // Bound by memory: most of it in one contiguous piece a thread, since one long stream reads fastest; the rest goes
     // to whoever is done, since no two cores are served alike.
-    if (bytes_ <= kBytesAlone) return run_bytes(0, bytes_, 0);
+    if (bytes_ <= kBytesAlone || pool_.size() == 1) return run_bytes(0, bytes_, 0);
     const std::size_t own = bytes_ / 8 * 7 / pool_.size();
     pool_.share_after(own, bytes_, kBytesAlone,
                       [&](std::size_t begin, std::size_t end, std::size_t thread) { run_bytes(begin, end, thread); });
