@@ -112,6 +112,18 @@ TEST_F(OnAMadeUpClock, StopsAndGoesOnWhenCool) {
   EXPECT_LT(governor.before_step().action, Action::kPause);
 }
 
+// The hour in which it cooled is no step.
+TEST_F(OnAMadeUpClock, AStopLeavesWhatWasLearned) {
+  Governor governor = make();
+  EXPECT_EQ(governor.before_step().action, Action::kFull);
+  later(60, 96);
+  EXPECT_EQ(governor.before_step().action, Action::kStop);
+  later(3600, 50);
+  EXPECT_TRUE(governor.wait_until_cool());
+  seconds += 1;
+  EXPECT_EQ(governor.before_step().reason, "50.0 C, and 86.0 C after one more step");
+}
+
 TEST_F(OnAMadeUpClock, AFlagEndsEveryWait) {
   std::atomic<bool> stop = false;
   said.reading.celsius = 90;
