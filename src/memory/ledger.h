@@ -21,6 +21,7 @@ inline constexpr std::string_view kLogits = "logits";
 inline constexpr std::string_view kTokenizer = "tokenizer";
 inline constexpr std::string_view kText = "text";
 inline constexpr std::string_view kConversion = "conversion";
+inline constexpr std::string_view kTrainingData = "training data";
 inline constexpr std::string_view kProcess = "process";
 }  // namespace account
 
