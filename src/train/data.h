@@ -37,7 +37,7 @@ struct ExampleShape {
   std::size_t positions() const { return tokens[0] - 1u + (tokens[1] == 0 ? 0u : tokens[1] - 1u); }
 };
 
-// Examples by number. Each sequence of an example has from 1 to max_seq_len() tokens.
+// Examples by number. Each sequence of an example has from 2 to max_seq_len() tokens.
 class ExampleSource {
  public:
   virtual ~ExampleSource() = default;

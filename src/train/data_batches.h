@@ -6,6 +6,8 @@
 #include "memory/arena.h"
 #include "memory/ledger.h"
 #include "train/data.h"
+#include "train/data_packer.h"
+#include "train/data_rows.h"
 
 namespace axon::train {
 
@@ -52,26 +54,33 @@ class Batches {
   struct Buffers {
     Buffers(Carver carver, std::size_t examples, std::size_t rows, std::size_t capacity);
     std::span<std::uint32_t> order;  // [examples]
-    Mat<TokenId> ids;                // [rows, capacity]
-    Mat<std::uint32_t> labels;       // [rows, capacity]
-    Mat<Segment> segments;           // [rows, capacity]
-    Mat<std::uint32_t> lines;        // [rows, capacity]
-    std::span<Row> rows;             // [rows]
+    RowBuffers rows;
     Bytes bytes;
   };
-  struct Compat;
-  Batches(const ExampleSource& source, const BatchOptions& options, Arena arena, Buffers buffers)
-      : source_(&source), options_(options), arena_(std::move(arena)), buffers_(buffers) {}
+  Batches(const ExampleSource& source, const BatchOptions& options, Arena arena, Buffers buffers);
 
-  std::size_t at(std::uint64_t epoch, std::uint64_t index);
+  bool over(DataPosition at) const { return !options_.repeat && at.epoch > 0; }
+  DataPosition after(DataPosition at) const;
+  void load_order(std::uint64_t epoch);
+  std::size_t example_at(DataPosition at);
+  bool mine(std::size_t item) const { return item / options_.batch_size == options_.rank; }
+  Status place(DataPosition at);
+  Result<DataPosition> fill_examples(DataPosition at);
+  Result<DataPosition> fill_packed(DataPosition at);
+  Result<DataPosition> fill_compat_rows(DataPosition at);
+  Result<DataPosition> fill_compat_pairs(DataPosition at);
+  Status replay(DataPosition at);
 
   const ExampleSource* source_;
   BatchOptions options_;
   Arena arena_;
   Buffers buffers_;
   DataPosition position_;
-  std::uint64_t order_epoch_ = ~std::uint64_t{0};  // whose order the buffer holds
+  std::uint64_t order_epoch_;  // whose order the buffer holds
   Example example_;
+  CompatPacker packer_;
+  CompatPacker::Packed packed_;
+  DataPosition packer_at_;
 };
 
 }  // namespace axon::train

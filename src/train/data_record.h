@@ -22,7 +22,6 @@ enum class DataFormat {
   kPreference,     // prompt, chosen, rejected: each a string or a list of messages
 };
 std::string_view format_name(DataFormat format);
-std::string_view format_keys(DataFormat format);  // "\"prompt\" and \"completion\""
 
 // What a training run learns from.
 enum class Objective { kSupervised, kPreference };
