@@ -29,6 +29,7 @@ inline constexpr std::string_view kBatch = "batch";
 inline constexpr std::string_view kTokenizer = "tokenizer";
 inline constexpr std::string_view kText = "text";
 inline constexpr std::string_view kConversion = "conversion";
+inline constexpr std::string_view kTrainingData = "training data";
 inline constexpr std::string_view kProcess = "process";
 }  // namespace account
 
