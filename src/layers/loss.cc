@@ -62,9 +62,9 @@ void loss_forward(Device& device, const HeadWeights& w, Mat<const float> x, std:
 
 void loss_backward(Device& device, const HeadWeights& w, Mat<const float> x, std::span<const std::uint32_t> labels,
                    std::span<const float> factors, const LossScratch& s, const LinearScratch& linear,
-                   std::span<float> loss, Mat<float> dx) {
+                   std::span<float> loss, Mat<float> dx, bool add) {
   std::ranges::fill(loss, 0.0f);
-  for (std::size_t t = 0; t < dx.rows; ++t) std::ranges::fill(dx.row(t), 0.0f);
+  for (std::size_t t = 0; t < dx.rows && !add; ++t) std::ranges::fill(dx.row(t), 0.0f);
   each_part(labels, s, linear, [&](std::size_t count, const LinearScratch& at) {
     forward(device, w, x, count, s, at, loss);
     // loss = cross_entropy(logits)
@@ -82,7 +82,10 @@ void loss_backward(Device& device, const HeadWeights& w, Mat<const float> x, std
                           s.dh.rows_from(0, count),
                           s.scaled.rows == 0 ? s.scaled : s.scaled.rows_from(0, count)};
     linear_backward(device, {&back, 1}, at);
-    for (std::size_t i = 0; i < count; ++i) std::ranges::copy(rows.row(i), dx.row_ptr(s.tokens[i]));
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::span<float> to = dx.row(s.tokens[i]);
+      for (std::size_t c = 0; c < to.size(); ++c) to[c] += rows.row_ptr(i)[c];
+    }
   });
 }
 

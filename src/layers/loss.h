@@ -32,9 +32,9 @@ struct LossScratch {
 // loss[t] = -log softmax(head(x[t]))[labels[t]], 0 for kNoLabel.   x [T, D]   labels, loss [T]
 void loss_forward(Device& device, const HeadWeights& w, Mat<const float> x, std::span<const std::uint32_t> labels,
                   const LossScratch& scratch, const LinearScratch& linear, std::span<float> loss);
-// The same, and back: dx (=) of sum_t factors[t] * loss[t].   factors [T]   dx [T, D]
+// The same, and back: dx (=, or += if `add`) of sum_t factors[t] * loss[t].   factors [T]   dx [T, D]
 void loss_backward(Device& device, const HeadWeights& w, Mat<const float> x, std::span<const std::uint32_t> labels,
                    std::span<const float> factors, const LossScratch& scratch, const LinearScratch& linear,
-                   std::span<float> loss, Mat<float> dx);
+                   std::span<float> loss, Mat<float> dx, bool add = false);
 
 }  // namespace axon

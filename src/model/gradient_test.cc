@@ -116,7 +116,7 @@ class Gradients {
     pass.set_dropout(case_.dropout, in_.seed);
     pass.forward(in_.ids, {.tokens = kTokens, .starts = in_.starts});
     std::vector<float> loss(kTokens);
-    pass.backward(in_.labels, in_.factors, loss);
+    pass.backward({in_.labels, in_.factors, loss});
     adapters_.finish_gradients(pool_);
     std::pair<double, std::string> most{0, "none"};
     const auto compare = [&](std::span<const float> came, const Vec& all, std::size_t first, const std::string& name) {

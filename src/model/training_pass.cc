@@ -104,12 +104,14 @@ void TrainingPass::losses(std::span<const std::uint32_t> labels, std::span<float
   loss_forward(*device_, head(), inputs_.back().rows_from(0, row_.tokens), labels, loss_, linear(), loss);
 }
 
-void TrainingPass::backward(std::span<const std::uint32_t> labels, std::span<const float> factors,
-                            std::span<float> loss) {
+void TrainingPass::backward(std::span<const LossTerm> terms) {
   const std::size_t T = row_.tokens;
   const ModelWeights& w = model_->weights();
   const Mat<float> dx = dx_.rows_from(0, T);
-  loss_backward(*device_, head(), inputs_.back().rows_from(0, T), labels, factors, loss_, linear(), loss, dx);
+  for (const LossTerm& term : terms) {
+    loss_backward(*device_, head(), inputs_.back().rows_from(0, T), term.labels, term.factors, loss_, linear(),
+                  term.loss, dx, /*add=*/&term != terms.data());
+  }
   for (std::size_t i = w.blocks.size(); i-- > 0;) {
     row_backward(*device_, w.blocks[i], shape_, row_, borders_[i], scratch_, inputs_[i].rows_from(0, T), dx);
   }

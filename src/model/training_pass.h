@@ -21,6 +21,13 @@ struct TrainingShape {
   std::size_t loss_rows = 256;  // tokens whose logits there are at once
 };
 
+// Labels of a row's tokens (kNoLabel: none), how much each counts, and where their losses go.   [T] each
+struct LossTerm {
+  std::span<const std::uint32_t> labels;
+  std::span<const float> factors;
+  std::span<float> loss;
+};
+
 class TrainingPass {
  public:
   // Calls visit(account, carver) for each account; the carver has measured what create() will reserve.
@@ -31,15 +38,17 @@ class TrainingPass {
   // What the device will see: its limits are the largest of these.
   static cpu::DeviceLimits limits(const Config& config, const TrainingShape& shape);
 
-  // Of what drops out, and how often.
+  // What drops out, and how often; 0: nothing. Only where the shape says that dropout will come.
   void set_dropout(float p, std::uint64_t seed);
 
   // Ids [T] < vocabulary, T <= tokens_max; see Row.
   void forward(std::span<const std::uint32_t> ids, const Row& row);
   // After forward: loss[t] of labels[t] (kNoLabel: 0).   [T]
   void losses(std::span<const std::uint32_t> labels, std::span<float> loss);
-  // After forward: the same, and adds the gradients of sum_t factors[t] * loss[t] to those of the adapters.
-  void backward(std::span<const std::uint32_t> labels, std::span<const float> factors, std::span<float> loss);
+  // After forward: the same, and adds the gradients of sum_t factors[t] * loss[t], over all terms, to those of the
+  // adapters.
+  void backward(std::span<const LossTerm> terms);
+  void backward(const LossTerm& term) { backward({&term, 1}); }
   // After backward: the gradient of the first block's input.   [T, D]
   Mat<const float> dx() const { return dx_.rows_from(0, row_.tokens); }
   // After forward: the last block's output.   [T, D]
