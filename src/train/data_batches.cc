@@ -220,7 +220,8 @@ Result<DataPosition> Batches::fill_compat_pairs(DataPosition at) {
 Status Batches::restore(DataPosition position) {
   const bool rows = options_.compat && !source_->pairs();
   if (position.epoch > kMaxEpoch) {
-    return make_error(ErrorCode::kInvalidArgument, "data position: expected an epoch up to {}, came {}", kMaxEpoch, position.epoch);
+    return make_error(ErrorCode::kInvalidArgument, "data position: expected an epoch up to {}, came {}", kMaxEpoch,
+                      position.epoch);
   }
   if (!rows && position.index >= source_->size()) {
     return make_error(ErrorCode::kInvalidArgument, "data position: expected an index below {}, came {}",

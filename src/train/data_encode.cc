@@ -21,7 +21,8 @@ class Writer {
   }
   Status text(std::string_view text, AddedTokens added, bool trained) {
     AXON_TRY(tokenizer_.encode(text, out_.ids, added));
-    return cover(trained);
+    cover(trained);
+    return Ok{};
   }
   void token(TokenId id, bool trained) {
     out_.ids.push_back(id);
@@ -57,7 +58,7 @@ class Writer {
   }
 
  private:
-  Status cover(bool trained) { return out_.trained.resize(out_.ids.size(), trained ? 1 : 0), Ok{}; }
+  void cover(bool trained) { out_.trained.resize(out_.ids.size(), trained ? 1 : 0); }
   const Tokenizer& tokenizer_;
   TokenSequence& out_;
 };

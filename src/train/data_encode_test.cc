@@ -64,8 +64,9 @@ TEST(DataEncode, PairsLearnTheAnswersOnly) {
   // Earlier answers in the prompt are not what the pair is about; and a prompt that both sides repeat comes once.
   const std::vector<Message> prompt{{"user", "u"}, {"assistant", "x"}};
   const Preference repeated{prompt, {prompt[0], prompt[1], {"assistant", "c"}}, {{"assistant", "r"}}};
-  EXPECT_EQ(encoded(repeated), "<|im_start|>user\nu<|im_end|>\n<|im_start|>assistant\nx<|im_end|>\n"
-                               "<|im_start|>assistant\n[c<|im_end|>]\n");
+  EXPECT_EQ(encoded(repeated),
+            "<|im_start|>user\nu<|im_end|>\n<|im_start|>assistant\nx<|im_end|>\n"
+            "<|im_start|>assistant\n[c<|im_end|>]\n");
 }
 
 TEST(DataEncode, AsTheOriginalDoes) {

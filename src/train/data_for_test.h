@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "tokenizer/tokenizer.h"
 #include "tokenizer/tokenizer_file_for_test.h"
 #include "train/data.h"
 

@@ -39,9 +39,9 @@ void numpy_order(std::uint32_t seed, std::span<std::uint32_t> order) {
 
 void python_order(std::uint64_t seed, std::span<std::uint32_t> order) {
   const std::array key{static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)};
-  MersenneTwister twister(std::span(key).first(key[1] == 0 ? 1 : 2));
+  MersenneTwister twister{std::span<const std::uint32_t>(key.data(), key[1] == 0 ? 1 : 2)};
   shuffle(order, [&](std::size_t i) {
-    const int bits = std::bit_width(i + 1);
+    const auto bits = static_cast<int>(std::bit_width(i + 1));
     AXON_CHECK(bits <= 32);
     std::uint32_t j = 0;
     do j = twister.next() >> (32 - bits);

@@ -40,8 +40,9 @@ TEST(DataRecord, EveryFormat) {
   EXPECT_EQ(std::get<Completion>(pair.record).prompt + std::get<Completion>(pair.record).completion, "ab");
   const auto text = ok(parse_record(R"({"text":"h\u00e9"})", "f:1", Objective::kSupervised, {}));
   EXPECT_EQ(std::get<Text>(text.record).text, "h\u00e9");
-  const auto preference = ok(parse_record(
-      R"({"prompt":"a","chosen":"b","rejected":[{"role":"assistant","content":"c"}]})", "f:1", Objective::kPreference, {}));
+  const auto preference =
+      ok(parse_record(R"({"prompt":"a","chosen":"b","rejected":[{"role":"assistant","content":"c"}]})", "f:1",
+                      Objective::kPreference, {}));
   const auto& sides = std::get<Preference>(preference.record);
   EXPECT_EQ(shown(sides.prompt) + shown(sides.chosen) + shown(sides.rejected), "user=a;assistant=b;assistant=c;");
 }
@@ -52,9 +53,9 @@ TEST(DataRecord, ErrorsSayWhatWasExpectedAndWhatCame) {
   EXPECT_EQ(refusal("{\"text\":\"\xff\"}"), "f:1: not valid UTF-8 at byte 10");
   EXPECT_EQ(refusal(R"({"text":"a","text":"b"})"), R"(f:1: key "text" comes twice)");
   EXPECT_EQ(refusal(R"({"text":7})"), R"(f:1: "text": expected a string, came 7)");
-  EXPECT_EQ(refusal(R"({"messages":[]})"), R"(f:1: "messages": expected a list of one or more messages, came a list of 0)");
-  EXPECT_EQ(refusal(R"({"messages":"hi"})"),
-            R"(f:1: "messages": expected a list of one or more messages, came "hi")");
+  EXPECT_EQ(refusal(R"({"messages":[]})"),
+            R"(f:1: "messages": expected a list of one or more messages, came a list of 0)");
+  EXPECT_EQ(refusal(R"({"messages":"hi"})"), R"(f:1: "messages": expected a list of one or more messages, came "hi")");
   EXPECT_EQ(refusal(R"({"messages":["hi"]})"), R"(f:1: "messages"[0]: expected an object, came "hi")");
   EXPECT_EQ(refusal(R"({"messages":[{"role":"user","content":"a"},{"role":"user"}]})"),
             R"(f:1: "messages"[1]."content": expected a string, came nothing)");
@@ -66,15 +67,17 @@ TEST(DataRecord, ErrorsSayWhatWasExpectedAndWhatCame) {
 }
 
 TEST(DataRecord, KeysOfNoFormatOrOfAnother) {
-  EXPECT_EQ(refusal(R"({"question":"a","answer":"b"})"),
-            R"(f:1: expected "messages"; or "conversations"; or "instruction" and "output"; or "prompt" and "completion"; )"
-            R"(or "text"; came "question", "answer")");
+  EXPECT_EQ(
+      refusal(R"({"question":"a","answer":"b"})"),
+      R"(f:1: expected "messages"; or "conversations"; or "instruction" and "output"; or "prompt" and "completion"; )"
+      R"(or "text"; came "question", "answer")");
   EXPECT_EQ(refusal("{}", Objective::kPreference),
             R"(f:1: expected "prompt", "chosen" and "rejected"; came an object without keys)");
   EXPECT_TRUE(refusal(R"({"prompt":"a","chosen":"b","rejected":"c"})").ends_with("(pairs for preference training)"));
   EXPECT_EQ(refusal(R"({"text":"a"})", Objective::kSupervised, DataFormat::kAlpaca),
             R"(f:1: expected "instruction" and "output" as in the lines before, came "text")");
-  EXPECT_EQ(refusal(R"({"text":"a","instruction":"a","output":""})", Objective::kSupervised, DataFormat::kText), "accepted");
+  EXPECT_EQ(refusal(R"({"text":"a","instruction":"a","output":""})", Objective::kSupervised, DataFormat::kText),
+            "accepted");
 }
 
 }  // namespace
