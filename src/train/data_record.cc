@@ -71,8 +71,7 @@ class Reader {
       case DataFormat::kMessages: return chat("messages", "role", "content");
       case DataFormat::kConversations: return conversation();
       case DataFormat::kAlpaca: return alpaca();
-      case DataFormat::kCompletion:
-        return Record(Completion{AXON_TRY(text(object_, "prompt", "")), AXON_TRY(text(object_, "completion", ""))});
+      case DataFormat::kCompletion: return completion();
       case DataFormat::kText: return Record(Text{AXON_TRY(text(object_, "text", ""))});
       case DataFormat::kPreference: return preference();
     }
@@ -91,6 +90,7 @@ class Reader {
     if (text == nullptr) return expected(fmt::format("{}\"{}\"", within, key), "a string", value);
     return *text;
   }
+  // Structs are filled member by member: AXON_TRY out of a braced list would not destroy what stands in it already.
   Result<std::vector<Message>> messages(const JsonValue& value, std::string_view key, std::string_view role_key,
                                         std::string_view content_key) const {
     const auto* list = value.get<JsonValue::Array>();
@@ -102,7 +102,9 @@ class Reader {
       const JsonValue& item = (*list)[i];
       const std::string within = fmt::format("\"{}\"[{}]", key, i);
       if (item.get<JsonValue::Object>() == nullptr) return expected(within, "an object", &item);
-      Message message{AXON_TRY(text(item, role_key, within + ".")), AXON_TRY(text(item, content_key, within + "."))};
+      Message message;
+      message.role = AXON_TRY(text(item, role_key, within + "."));
+      message.content = AXON_TRY(text(item, content_key, within + "."));
       if (message.role.empty() || message.role.find_first_of("\r\n") != std::string::npos) {
         return expected(fmt::format("{}.\"{}\"", within, role_key), "a name on one line", item.find(role_key));
       }
@@ -132,6 +134,12 @@ class Reader {
     }
     return Record(std::move(chat));
   }
+  Result<Record> completion() const {
+    Completion pair;
+    pair.prompt = AXON_TRY(text(object_, "prompt", ""));
+    pair.completion = AXON_TRY(text(object_, "completion", ""));
+    return Record(std::move(pair));
+  }
   Result<Record> alpaca() const {
     std::string question = AXON_TRY(text(object_, "instruction", ""));
     if (const JsonValue* input = object_.find("input"); input != nullptr && !input->is_null()) {
@@ -154,8 +162,11 @@ class Reader {
     return messages(*value, key, "role", "content");
   }
   Result<Record> preference() const {
-    return Record(Preference{AXON_TRY(side("prompt", "user")), AXON_TRY(side("chosen", "assistant")),
-                             AXON_TRY(side("rejected", "assistant"))});
+    Preference pair;
+    pair.prompt = AXON_TRY(side("prompt", "user"));
+    pair.chosen = AXON_TRY(side("chosen", "assistant"));
+    pair.rejected = AXON_TRY(side("rejected", "assistant"));
+    return Record(std::move(pair));
   }
 
   const JsonValue& object_;
