@@ -18,13 +18,16 @@ using testing::ok;
 constexpr std::size_t kMaxSeqLen = 12;
 constexpr TokenId kStride = 100;  // ids of example i are 100 i, 100 i + 1, ...; of a rejected one from 100 i + 50
 
+// Tokens at the start of an example that are not learned: at least its last one is.
+std::size_t masked(std::size_t length) { return length / 2; }
+
 TokenExamples examples(std::span<const int> lengths, bool pairs) {
   std::vector<Example> out;
   for (std::size_t i = 0; i < lengths.size(); ++i) {
     const auto length = static_cast<std::size_t>(lengths[i]);
     const auto first = static_cast<TokenId>(i) * kStride;
-    Example example{{numbered(first, length, 1), {}}};
-    if (pairs) example.sequences[1] = numbered(first + 50, kMaxSeqLen + 2 - length, 1);
+    Example example{{numbered(first, length, masked(length)), {}}};
+    if (pairs) example.sequences[1] = numbered(first + 50, kMaxSeqLen + 2 - length, masked(kMaxSeqLen + 2 - length));
     out.push_back(std::move(example));
   }
   return ok(TokenExamples::create(std::move(out), kMaxSeqLen, pairs));
@@ -66,7 +69,11 @@ void check_rows(const Batch& batch, const ExampleSource& source) {
       std::uint32_t labelled = 0;
       for (std::uint32_t t = segment.begin; t < segment.end; ++t) {
         ASSERT_EQ(row.ids[t], first + t - segment.begin);
-        if (row.labels[t] == kIgnore) continue;
+        const std::size_t next = t - segment.begin + 1;
+        if (next < masked(segment.end - segment.begin + 1)) {
+          ASSERT_EQ(row.labels[t], kIgnore);
+          continue;
+        }
         ASSERT_EQ(row.labels[t], row.ids[t] + 1) << "a label from beyond the border";
         ++labelled;
       }
@@ -195,6 +202,21 @@ RC_GTEST_PROP(DataBatches, RestoredAnywhereIsUninterrupted, ()) {
   for (int step = 0; step < 8; ++step) {
     RC_ASSERT(copy(ok(second.next())) == copy(ok(first.next())));
     RC_ASSERT(second.position() == first.position());
+  }
+}
+
+RC_GTEST_PROP(DataBatches, APackedRowEndsWhereTheNextExampleDoesNotFit, ()) {
+  Drawn drawn = draw();
+  drawn.options.pack = true;
+  const TokenExamples source = examples(drawn.lengths, drawn.pairs);
+  Ledger ledger(64_MiB);
+  Batches batches = ok(Batches::create(source, drawn.options, ledger));
+  std::size_t room = 0;  // in the row before
+  for (int step = 0; step < 10; ++step) {
+    for (const Row& row : ok(batches.next()).rows) {
+      RC_ASSERT(room < source.shape(row.lines[0] - 1).positions());
+      room = Batches::row_capacity(kMaxSeqLen, drawn.pairs) - row.ids.size();
+    }
   }
 }
 
