@@ -129,10 +129,11 @@ Tolerance tolerance(Layer& layer) {
   return verdict;
 }
 
+// Heads of every number of vectors, blocks of keys and tiles of queries that end just before, at and after a token.
 TEST_P(AttentionBackwardTest, AgreesWithReferenceAtTheEdgesOfTiles) {
   for (const std::size_t A : {8u, 33u, 64u, 80u, 96u, 112u, 128u}) {
-    for (const std::size_t T : {1u, 2u, 60u, 65u, 129u}) {
-      for (const std::size_t window : {1u, 7u, 61u, 1000u}) {
+    for (const std::size_t T : {1u, 60u, 65u, 129u}) {
+      for (const std::size_t window : {1u, 61u, 128u, 1000u}) {
         EXPECT_TRUE(agree(device(), reference_, {T, 1, A, window}, 1.0f));
       }
     }
@@ -141,8 +142,8 @@ TEST_P(AttentionBackwardTest, AgreesWithReferenceAtTheEdgesOfTiles) {
 
 TEST_P(AttentionBackwardTest, AgreesWithReferenceAnywhere) {
   EXPECT_TRUE(rc::check([&] {
-    const Shape shape{*rc::gen::inRange<std::size_t>(1, 300), *rc::gen::inRange<std::size_t>(1, 5),
-                      *rc::gen::inRange<std::size_t>(1, 100), *rc::gen::inRange<std::size_t>(1, 320)};
+    const Shape shape{*rc::gen::inRange<std::size_t>(1, 140), *rc::gen::inRange<std::size_t>(1, 4),
+                      *rc::gen::inRange<std::size_t>(1, 90), *rc::gen::inRange<std::size_t>(1, 160)};
     const auto verdict = agree(device(), reference_, shape, *rc::gen::element(0.1f, 1.0f, 6.0f));
     if (!verdict) RC_FAIL(verdict.message());
   }));
@@ -168,16 +169,16 @@ TEST_P(AttentionBackwardTest, GradientsMayReplaceWhatTheyAreOf) {
   }
 }
 
-// Scores up to some 1e6: the softmax is a choice, and rounding may put a score above the sum.
+// Scores up to some 1e9: the softmax is a choice, and rounding puts scores above the sum, by whole numbers.
 TEST_P(AttentionBackwardTest, LargeScoresStayFinite) {
-  Layer layer({100, 2, 16, 60}, 200.0f);
+  Layer layer({100, 2, 16, 60}, 1e4f);
   layer.forward(device());
   layer.backward(device());
   for (Matrix* m : {&layer.y, &layer.log_sums, &layer.dq, &layer.dk, &layer.dv}) {
     EXPECT_TRUE(std::isfinite(m->largest()));
     EXPECT_TRUE(close(m->mat(), m->mat(), 0.0, 0.0));
   }
-  EXPECT_LE(layer.dv.largest(), 100.0f * layer.dy.largest());  // no weight above 1
+  EXPECT_LE(layer.dv.largest(), 60.0f * layer.dy.largest());  // of 60 queries, no weight above 1
 }
 
 // Which thread takes a head changes nothing.
@@ -195,13 +196,14 @@ TEST_P(AttentionBackwardTest, ThreadsDoNotChangeABit) {
   }
 }
 
-TEST(AttentionBackward, OnlyTrainingPaysForItsScratch) {
-  DeviceLimits limits{.head_dim_max = 80};
-  const std::uint64_t without = CpuDevice::scratch(limits, 2).peak().count;
-  limits.attend_backward_tokens_max = 2048;
-  const std::uint64_t with = CpuDevice::scratch(limits, 2).peak().count;
-  EXPECT_GE(with - without, 2 * 3 * 2048 * 80 * sizeof(float));
-  EXPECT_LE(with - without, 2 * (3 * 2048 * 80 * sizeof(float) + 256 * 1024));
+TEST(AttentionBackward, TakesItsPanelsOnlyForTraining) {
+  Carver none, some;
+  AttentionBackward(0, 80, 2, none);
+  AttentionBackward(2048, 80, 2, some);
+  EXPECT_EQ(none.peak(), 0_B);
+  const std::uint64_t panels = 3 * 2048 * 80 * sizeof(float);
+  EXPECT_GE(some.peak().count, 2 * panels);
+  EXPECT_LE(some.peak().count, 2 * (panels + 200 * 1024));
 }
 
 // The twin's gradients are slopes of its own loss, sum of dy * y: central differences, in float32 inputs that hold the
