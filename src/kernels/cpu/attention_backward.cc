@@ -25,7 +25,7 @@ constexpr std::size_t kTileQueries = 60;  // a multiple of the product's 6 rows
 // places in a cache.
 constexpr std::size_t panel_stride(std::size_t head_dim) { return (round_up(head_dim, 16) / 16 | 1) * 16; }
 
-// One head. A thread's scratch, laid out over it.
+// One head of the call, and the scratch of the thread that does it.
 struct HeadBackward {
   Mat<const float> q, k, v, y, dy;  // [T, A]
   const float* log_sums;            // [T]
