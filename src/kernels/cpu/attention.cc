@@ -30,10 +30,27 @@ void Attention::run(ThreadPool& pool, Mat<const float> q, Mat<const float> k, Ma
   const auto reach = static_cast<std::int64_t>(std::min<std::uint64_t>(window, first_position + T));
   const AttentionCall call{q, k, v, past, first_position, reach, y};
   // Integer products are what streaming codes is for; in kExact a block of them becomes float32.
-  const bool few = T <= kStreamTokensMax && (past.layout == nullptr || arithmetic_ == Arithmetic::kFast);
+  share(pool, call, T <= kStreamTokensMax && (past.layout == nullptr || arithmetic_ == Arithmetic::kFast));
+}
+
+void Attention::run_alone(ThreadPool& pool, Mat<const float> q, Mat<const float> k, Mat<const float> v,
+                          std::size_t heads, std::size_t window, Mat<float> y, Mat<float> log_sums) const {
+  const std::size_t T = q.rows, A = q.cols / heads;
+  AXON_DCHECK(A <= head_dim_max_ && window >= 1 && q.cols == heads * A && k.cols == q.cols && v.cols == q.cols);
+  AXON_DCHECK(y.cols == q.cols && k.rows == T && v.rows == T && y.rows == T);
+  AXON_DCHECK(log_sums.rows == heads && log_sums.cols == T);
+  KvCache none;
+  none.dtype = DType::kF32;
+  none.heads = heads;
+  none.head_dim = A;
+  share(pool, {q, k, v, none, 0, static_cast<std::int64_t>(std::min(window, T)), y, log_sums}, false);
+}
+
+void Attention::share(ThreadPool& pool, const AttentionCall& call, bool few) const {
+  const std::size_t T = call.q.rows, H = call.past.heads, A = call.past.head_dim;
   const std::size_t pieces = few ? T : (T + kTileQueries - 1) / kTileQueries;
   // Below some 16 K elements of keys, waking a thread takes longer than the work.
-  const std::size_t keys = static_cast<std::size_t>(reach) * T;
+  const std::size_t keys = static_cast<std::size_t>(call.window) * T;
   const std::size_t grain = keys * A * H < 16384 ? H * pieces : 1;
   pool.share(H * pieces, grain, [&](std::size_t begin, std::size_t end, std::size_t thread) {
     for (std::size_t i = begin; i < end; ++i) {

@@ -24,8 +24,12 @@ class Attention {
   // q, k, v, y [T, H*A]; y may be q. Arguments as in Device::attend.
   void run(ThreadPool& pool, Mat<const float> q, Mat<const float> k, Mat<const float> v, const KvCache& past,
            std::uint64_t first_position, std::size_t window, Mat<float> y) const;
+  // As Device::attend_alone.   q, k, v, y [T, H*A]   log_sums [H, T]
+  void run_alone(ThreadPool& pool, Mat<const float> q, Mat<const float> k, Mat<const float> v, std::size_t heads,
+                 std::size_t window, Mat<float> y, Mat<float> log_sums) const;
 
  private:
+  void share(ThreadPool& pool, const AttentionCall& call, bool few) const;
   AttentionScratch scratch_of(std::size_t thread) const;
 
   std::size_t head_dim_max_;

@@ -18,6 +18,8 @@ struct AttentionCall {
   std::uint64_t first_position;
   std::int64_t window;  // at most first_position + T
   Mat<float> y;         // [T, H*A]
+  // [H, T] log of the sum of exp of a query's scaled scores; empty: not wanted. Tiles alone give it.
+  Mat<float> log_sums{};
 };
 
 // Up to this many tokens the ring is streamed once for each; beyond, a tile's 32 lanes are cheaper even half empty.
@@ -37,8 +39,8 @@ inline std::int64_t first_visible(const AttentionCall& call, std::size_t t0) {
   return std::max(static_cast<std::int64_t>(t0) - call.window + 1, -kept);
 }
 
-// The runs of a compressed past that queries from t0 on see, in order of position; the same for all heads. Those that are
-// not whole groups, which kernels are fast at, come as the odd tokens and the rest.
+// The runs of a compressed past that queries from t0 on see, in order of position; the same for all heads. Those that
+// are not whole groups, which kernels are fast at, come as the odd tokens and the rest.
 class CodedRuns {
  public:
   CodedRuns(const AttentionCall& call, std::size_t t0)

@@ -256,6 +256,9 @@ void attend_tile_at_level(const AttentionCall& call, std::size_t head, std::size
     float* y = call.y.row_ptr(t0 + i) + head * A;
     for (std::size_t a = 0; a < A; ++a) y[a] = tile.y[a * kTileQueries + i] / tile.sum[i];
   }
+  if (call.log_sums.rows == 0) return;
+  float* log_sums = call.log_sums.row_ptr(head) + t0;
+  for (std::size_t i = 0; i < count; ++i) log_sums[i] = 0x1.62e43p-1f * tile.maximum[i] + std::log(tile.sum[i]);
 }
 
 }  // namespace

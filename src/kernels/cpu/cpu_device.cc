@@ -38,6 +38,7 @@ Carver CpuDevice::scratch(const DeviceLimits& limits, std::size_t threads) {
   Attention(limits.head_dim_max, threads, Arithmetic::kFast, carver);
   Scan(limits.states_max, threads, carver);
   Matmul::carve_scratch(matmul_limits(limits), threads, carver);
+  AttentionBackward(limits.attend_backward_tokens_max, limits.head_dim_max, threads, carver);
   return carver;
 }
 
@@ -53,7 +54,8 @@ CpuDevice::CpuDevice(Arena arena, const DeviceLimits& limits, std::size_t thread
       pool_(threads),
       attention_(limits.head_dim_max, threads, arithmetic, carver_),
       scan_(limits.states_max, threads, carver_),
-      matmul_(matmul_limits(limits), arithmetic, pool_, carver_) {}
+      matmul_(matmul_limits(limits), arithmetic, pool_, carver_),
+      attention_backward_(limits.attend_backward_tokens_max, limits.head_dim_max, threads, carver_) {}
 
 void CpuDevice::matmul(std::span<const Product> products) {
   const Stopwatch watch(work_.of(Verb::kMatmul));

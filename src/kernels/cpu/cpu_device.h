@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "kernels/cpu/attention.h"
+#include "kernels/cpu/attention_backward.h"
 #include "kernels/cpu/device_work.h"
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/scan.h"
@@ -22,6 +23,8 @@ struct DeviceLimits {
   std::size_t bf16_cols_max = 0;   // of the weights that bf16::takes()
   std::size_t head_dim_max = 0;    // A, of attend
   std::size_t states_max = 0;      // N, of scan
+
+  std::size_t attend_backward_tokens_max = 0;  // T, of attend_backward
 };
 
 // After create() no verb allocates. One verb at a time.
@@ -94,6 +97,7 @@ class CpuDevice : public Device {
   Attention attention_;
   Scan scan_;
   Matmul matmul_;
+  AttentionBackward attention_backward_;
   DeviceWork work_;
 };
 

@@ -52,14 +52,14 @@ void CpuDevice::scan_backward(const ScanInput& in, Mat<const float> h, Mat<const
 void CpuDevice::attend_alone(Mat<const float> q, Mat<const float> k, Mat<const float> v, std::size_t heads,
                              std::size_t window, Mat<float> y, Mat<float> log_sums) {
   const Stopwatch watch(work_.of(Verb::kAttendAlone));
-  ReferenceDevice(Arithmetic::kExact).attend_alone(q, k, v, heads, window, y, log_sums);
+  attention_.run_alone(pool_, q, k, v, heads, window, y, log_sums);
 }
 
 void CpuDevice::attend_backward(Mat<const float> q, Mat<const float> k, Mat<const float> v, std::size_t heads,
                                 std::size_t window, Mat<const float> y, Mat<const float> log_sums, Mat<const float> dy,
                                 Mat<float> dq, Mat<float> dk, Mat<float> dv) {
   const Stopwatch watch(work_.of(Verb::kAttendBackward));
-  ReferenceDevice(Arithmetic::kExact).attend_backward(q, k, v, heads, window, y, log_sums, dy, dq, dk, dv);
+  attention_backward_.run(pool_, q, k, v, heads, window, y, log_sums, dy, dq, dk, dv);
 }
 
 void CpuDevice::route_backward(Mat<const float> logits, Mat<const std::uint32_t> experts, Mat<const float> dscores,
