@@ -14,8 +14,14 @@ class CpuDeviceTest : public EachLevel {};
 AXON_EACH_LEVEL(CpuDeviceTest);
 
 TEST(CpuDevice, TakesWhatItPlans) {
-  const DeviceLimits limits{
-      .x_elements_max = 5000, .rows_of_x_max = 10, .cols_max = 500, .head_dim_max = 80, .states_max = 16};
+  const DeviceLimits limits{.x_elements_max = 5000,
+                            .rows_of_x_max = 10,
+                            .cols_max = 500,
+                            .head_dim_max = 80,
+                            .states_max = 16,
+                            .back_tokens_max = 40,
+                            .back_channels_max = 300,
+                            .back_taps_max = 4};
   for (const std::size_t threads : {1u, 2u, 3u}) {
     const Bytes planned = CpuDevice::scratch(limits, threads).peak();
     Ledger exact(planned);
