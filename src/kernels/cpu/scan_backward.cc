@@ -1,6 +1,7 @@
 #include "kernels/cpu/scan_backward.h"
 
 #include <algorithm>
+#include <type_traits>
 
 #include <hwy/cache_control.h>
 
