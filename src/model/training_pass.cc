@@ -64,6 +64,10 @@ cpu::DeviceLimits TrainingPass::limits(const Config& c, const TrainingShape& sha
   limits.cols_max = std::max<std::size_t>({inner, ffn, c.hidden_dim, c.d_source_model});
   limits.head_dim_max = c.head_dim();
   limits.states_max = c.ssm_d_state;
+  limits.attend_backward_tokens_max = shape.row.tokens_max;
+  limits.back_tokens_max = chunk;
+  limits.back_channels_max = inner;
+  limits.back_taps_max = c.ssm_d_conv;
   return limits;
 }
 

@@ -20,6 +20,11 @@ MatmulLimits matmul_limits(const DeviceLimits& limits) {
           .bf16_cols_max = limits.bf16_cols_max};
 }
 
+ScanBackwardLimits scan_backward_limits(const DeviceLimits& limits) {
+  return {
+      .states_max = limits.states_max, .tokens_max = limits.back_tokens_max, .channels_max = limits.back_channels_max};
+}
+
 std::uint64_t bytes_of(Mat<const float> m) { return std::uint64_t{m.rows} * m.cols * sizeof(float); }
 
 // What the queries of a call see of the past.
@@ -37,6 +42,8 @@ Carver CpuDevice::scratch(const DeviceLimits& limits, std::size_t threads) {
   Carver carver;
   Attention(limits.head_dim_max, threads, Arithmetic::kFast, carver);
   Scan(limits.states_max, threads, carver);
+  ScanBackward(scan_backward_limits(limits), threads, carver);
+  ConvBackward(limits.back_taps_max, threads, carver);
   Matmul::carve_scratch(matmul_limits(limits), threads, carver);
   AttentionBackward(limits.attend_backward_tokens_max, limits.head_dim_max, threads, carver);
   return carver;
@@ -54,6 +61,8 @@ CpuDevice::CpuDevice(Arena arena, const DeviceLimits& limits, std::size_t thread
       pool_(threads),
       attention_(limits.head_dim_max, threads, arithmetic, carver_),
       scan_(limits.states_max, threads, carver_),
+      scan_backward_(scan_backward_limits(limits), threads, carver_),
+      conv_backward_(limits.back_taps_max, threads, carver_),
       matmul_(matmul_limits(limits), arithmetic, pool_, carver_),
       attention_backward_(limits.attend_backward_tokens_max, limits.head_dim_max, threads, carver_) {}
 

@@ -6,9 +6,11 @@
 #include "base/error.h"
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/attention_backward.h"
+#include "kernels/cpu/conv_backward.h"
 #include "kernels/cpu/device_work.h"
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/scan.h"
+#include "kernels/cpu/scan_backward.h"
 #include "kernels/cpu/thread_pool.h"
 #include "kernels/device.h"
 #include "memory/arena.h"
@@ -24,7 +26,11 @@ struct DeviceLimits {
   std::size_t head_dim_max = 0;    // A, of attend
   std::size_t states_max = 0;      // N, of scan
 
+  // Of the way back.
   std::size_t attend_backward_tokens_max = 0;  // T, of attend_backward
+  std::size_t back_tokens_max = 0;             // T, of scan_backward
+  std::size_t back_channels_max = 0;           // E, of scan_backward
+  std::size_t back_taps_max = 0;               // K, of conv_silu_backward
 };
 
 // After create() no verb allocates. One verb at a time.
@@ -96,6 +102,8 @@ class CpuDevice : public Device {
   ThreadPool pool_;
   Attention attention_;
   Scan scan_;
+  ScanBackward scan_backward_;
+  ConvBackward conv_backward_;
   Matmul matmul_;
   AttentionBackward attention_backward_;
   DeviceWork work_;

@@ -19,7 +19,10 @@ TEST(CpuDevice, TakesWhatItPlans) {
                             .cols_max = 500,
                             .head_dim_max = 80,
                             .states_max = 16,
-                            .attend_backward_tokens_max = 100};
+                            .attend_backward_tokens_max = 100,
+                            .back_tokens_max = 40,
+                            .back_channels_max = 300,
+                            .back_taps_max = 4};
   for (const std::size_t threads : {1u, 2u, 3u}) {
     const Bytes planned = CpuDevice::scratch(limits, threads).peak();
     Ledger exact(planned);

@@ -18,6 +18,18 @@ void swiglu_row(const float* gate, const float* up, float* h, std::size_t count)
   });
 }
 
+void swiglu_backward_row(const float* gate, const float* up, const float* dh, float* dgate, float* dup,
+                         std::size_t count) {
+  for_lanes(count, [&](auto d, std::size_t i) HWY_ATTR {
+    const auto g = hn::LoadU(d, gate + i), down = hn::LoadU(d, dh + i);
+    auto value = g;
+    const auto slope = silu_slope(d, g, value);
+    const auto du = hn::Mul(down, value), dg = hn::Mul(hn::Mul(down, hn::LoadU(d, up + i)), slope);
+    hn::StoreU(dg, d, dgate + i);
+    hn::StoreU(du, d, dup + i);
+  });
+}
+
 void exp_row(const float* x, float* y, std::size_t count) {
   for_lanes(count,
             [&](auto d, std::size_t i) HWY_ATTR { hn::StoreU(exp_nonpositive(d, hn::LoadU(d, x + i)), d, y + i); });
@@ -47,6 +59,7 @@ HWY_AFTER_NAMESPACE();
 namespace axon {
 
 HWY_EXPORT(swiglu_row);
+HWY_EXPORT(swiglu_backward_row);
 HWY_EXPORT(exp_row);
 HWY_EXPORT(sigmoid_row);
 HWY_EXPORT(silu_row);
@@ -62,6 +75,18 @@ void swiglu(ThreadPool& pool, Mat<const float> gate, Mat<const float> up, Mat<fl
   pool.split(h.rows, 4, [&](std::size_t begin, std::size_t end, std::size_t) {
     for (std::size_t t = begin; t < end; ++t) {
       HWY_DYNAMIC_DISPATCH(swiglu_row)(gate.row_ptr(t), up.row_ptr(t), h.row_ptr(t), h.cols);
+    }
+  });
+}
+
+void swiglu_backward(ThreadPool& pool, Mat<const float> gate, Mat<const float> up, Mat<const float> dh,
+                     Mat<float> dgate, Mat<float> dup) {
+  AXON_DCHECK(gate.rows == dh.rows && up.rows == dh.rows && dgate.rows == dh.rows && dup.rows == dh.rows);
+  AXON_DCHECK(gate.cols == dh.cols && up.cols == dh.cols && dgate.cols == dh.cols && dup.cols == dh.cols);
+  pool.split(dh.rows, 4, [&](std::size_t begin, std::size_t end, std::size_t) {
+    for (std::size_t t = begin; t < end; ++t) {
+      HWY_DYNAMIC_DISPATCH(swiglu_backward_row)
+      (gate.row_ptr(t), up.row_ptr(t), dh.row_ptr(t), dgate.row_ptr(t), dup.row_ptr(t), dh.cols);
     }
   });
 }

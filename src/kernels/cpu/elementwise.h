@@ -11,6 +11,9 @@ namespace axon::cpu {
 
 // h = silu(gate) * up; h may be gate. All [T, F].
 void swiglu(ThreadPool& pool, Mat<const float> gate, Mat<const float> up, Mat<float> h);
+// dgate = dh * up * silu'(gate), dup = dh * silu(gate); dgate may be gate, dup may be up or dh. All [T, F].
+void swiglu_backward(ThreadPool& pool, Mat<const float> gate, Mat<const float> up, Mat<const float> dh,
+                     Mat<float> dgate, Mat<float> dup);
 
 // The kernels' own functions, exposed for their tests. y[i] = f(x[i]).
 namespace elementwise {

@@ -88,6 +88,17 @@ HWY_INLINE V silu(D d, V x) {
   return hn::Mul(x, sigmoid(d, x));
 }
 
+// x s and its slope s + x s (1 - s), where s = sigmoid(x); 1 - s is as accurate as s is.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V silu_slope(D d, V x, V& silu) {
+  const V e = exp_nonpositive(d, hn::Neg(hn::Abs(x)));
+  const V most = hn::Div(hn::Set(d, 1.0f), hn::Add(hn::Set(d, 1.0f), e)), least = hn::Mul(e, most);
+  const auto negative = hn::Lt(x, hn::Zero(d));
+  const V s = hn::IfThenElse(negative, least, most);
+  silu = hn::Mul(x, s);
+  return hn::MulAdd(silu, hn::IfThenElse(negative, most, least), s);
+}
+
 // log(1 + e^x) = max(x, 0) + log1p(e^-|x|). log1p(e) / e on [0, 1] by Chebyshev, relative error 9.2e-8.
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V softplus(D d, V x) {

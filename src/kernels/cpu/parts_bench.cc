@@ -1,6 +1,6 @@
 // The parts of a token that are neither products with weights nor attention, at the sizes of the 3b preset:
-// convolution, scan, norm, SwiGLU, routing, combining, rounding of activations. Beside each, from turns before and
-// after it:
+// convolution, scan, norm, SwiGLU, routing, combining, rounding of activations; and of training the way back of the
+// first two and the loss. Beside each, from turns before and after it:
 //   of_read   its bytes per second as a share of a streaming read's. With one token, states and weights come from
 //   memory
 //             (many layers in turn), and the share is of the machine's memory; with many tokens activations are in
@@ -19,17 +19,21 @@
 #include "kernels/cpu/bf16_kernels.h"
 #include "kernels/cpu/ceilings.h"
 #include "kernels/cpu/conv.h"
+#include "kernels/cpu/conv_backward.h"
 #include "kernels/cpu/elementwise.h"
 #include "kernels/cpu/int8_kernels.h"
+#include "kernels/cpu/loss.h"
 #include "kernels/cpu/moe.h"
 #include "kernels/cpu/norm.h"
 #include "kernels/cpu/scan.h"
+#include "kernels/cpu/scan_backward.h"
 #include "memory/arena.h"
 
 namespace axon::cpu {
 namespace {
 
 constexpr std::size_t kInner = 7680, kStates = 16, kTaps = 4, kHidden = 2560, kExpert = 4096, kExperts = 8, kTopK = 2;
+constexpr std::size_t kVocabulary = 32000;
 constexpr Bytes kPoolBytes = 512_MiB;
 constexpr double kExp = 15.0, kFloat = sizeof(float);
 
@@ -136,6 +140,80 @@ void conv(benchmark::State& state) {
   });
 }
 
+// States are computed twice, each time as in the scan.
+void scan_backward(benchmark::State& state) {
+  const std::size_t threads = threads_of(state), T = tokens_of(state);
+  ThreadPool pool(threads);
+  std::vector<float> u = values(T * kInner, 1), xz = values(T * 2 * kInner, 2), dy = values(T * kInner, 5);
+  std::vector<float> bcdt = values(T * (2 * kStates + 1), 3), rows = values(3 * kInner, 4), dbcdt(bcdt.size());
+  std::vector<float> du(T * kInner), dz(T * kInner), dh(kStates * kInner);
+  const ScanBackwardLimits limits{.states_max = kStates, .tokens_max = T, .channels_max = kInner};
+  Carver plan;
+  ScanBackward(limits, threads, plan);
+  std::vector<std::byte> scratch(plan.peak().count);
+  Carver carver(scratch.data(), scratch.size());
+  const ScanBackward kernel(limits, threads, carver);
+  Layers layers(2 * kStates * kInner);  // of a and h
+  const auto t = static_cast<double>(T), elements = static_cast<double>(kInner * kStates);
+  measure(state, pool, kFloat * (4 * elements + 5 * t * kInner),
+          t * (elements * (2 * (kExp + 4) + 15) + kInner * (5 * kExp + 40)), [&] {
+            const float* a = layers.next();
+            const float* h = a + kStates * kInner;
+            const ScanInput in{{u.data(), T, kInner},
+                               {xz.data() + kInner, T, kInner, 2 * kInner},
+                               {bcdt.data(), T, 2 * kStates + 1},
+                               {rows.data(), kInner},
+                               {rows.data() + kInner, kInner},
+                               {a, kStates, kInner},
+                               {rows.data() + 2 * kInner, kInner}};
+            kernel.run(pool, in, {h, kStates, kInner}, {dy.data(), T, kInner}, {dh.data(), kStates, kInner},
+                       {du.data(), T, kInner}, {dz.data(), T, kInner}, {dbcdt.data(), T, 2 * kStates + 1});
+          });
+}
+
+void conv_backward(benchmark::State& state) {
+  const std::size_t threads = threads_of(state), T = tokens_of(state);
+  ThreadPool pool(threads);
+  std::vector<float> xz = values(T * 2 * kInner, 1), du = values(T * kInner, 2), dx(T * kInner);
+  std::vector<float> carry((kTaps - 1) * kInner);
+  std::vector<std::byte> scratch(1 << 20);
+  Carver carver(scratch.data(), scratch.size());
+  const ConvBackward kernel(kTaps, threads, carver);
+  Layers layers((2 * kTaps) * kInner);  // taps, bias, tail
+  const auto t = static_cast<double>(T);
+  measure(state, pool, kFloat * kInner * (3.0 * kTaps - 1 + 3 * t), t * kInner * (4.0 * kTaps + kExp + 8), [&] {
+    const float* taps = layers.next();
+    const float* bias = taps + kTaps * kInner;
+    kernel.run(pool, {xz.data(), T, kInner, 2 * kInner}, {taps, kTaps, kInner}, {bias, kInner},
+               {bias + kInner, kTaps - 1, kInner}, {du.data(), T, kInner}, {carry.data(), kTaps - 1, kInner},
+               {dx.data(), T, kInner});
+  });
+}
+
+void cross_entropy(benchmark::State& state) {
+  const std::size_t T = tokens_of(state);
+  ThreadPool pool(threads_of(state));
+  std::vector<float> logits = values(T * kVocabulary, 1), loss(T);
+  const std::vector<std::uint32_t> labels(T, 7);
+  const auto all = static_cast<double>(T * kVocabulary);
+  measure(state, pool, kFloat * all, all * (kExp + 3), [&] {
+    cpu::cross_entropy(pool, {logits.data(), T, kVocabulary}, labels, loss);
+  });
+}
+
+// Gradients of gradients: the values do not matter.
+void cross_entropy_backward(benchmark::State& state) {
+  const std::size_t T = tokens_of(state);
+  ThreadPool pool(threads_of(state));
+  std::vector<float> logits = values(T * kVocabulary, 1);
+  const std::vector<std::uint32_t> labels(T, 7);
+  const std::vector<float> factors(T, 0.5f);
+  const auto all = static_cast<double>(T * kVocabulary);
+  measure(state, pool, kFloat * 2 * all, all * (2 * kExp + 6), [&] {
+    cpu::cross_entropy_backward(pool, {logits.data(), T, kVocabulary}, labels, factors);
+  });
+}
+
 void swiglu(benchmark::State& state) {
   const std::size_t T = tokens_of(state);
   ThreadPool pool(threads_of(state));
@@ -214,8 +292,15 @@ void sizes(benchmark::internal::Benchmark* b) {
 void sizes_of_one(benchmark::internal::Benchmark* b) {
   b->ArgNames({"threads", "tokens"})->ArgsProduct({{1}, {1, 256}})->UseRealTime()->Unit(benchmark::kMicrosecond);
 }
-BENCHMARK(scan)->Apply(sizes);
-BENCHMARK(conv)->Apply(sizes);
+void sizes_of_training(benchmark::internal::Benchmark* b) {
+  b->ArgNames({"threads", "tokens"})->ArgsProduct({{1, 2}, {512}})->UseRealTime()->Unit(benchmark::kMicrosecond);
+}
+BENCHMARK(scan)->Apply(sizes)->Apply(sizes_of_training);
+BENCHMARK(scan_backward)->Apply(sizes_of_training);
+BENCHMARK(conv)->Apply(sizes)->Apply(sizes_of_training);
+BENCHMARK(conv_backward)->Apply(sizes_of_training);
+BENCHMARK(cross_entropy)->Apply(sizes_of_training);
+BENCHMARK(cross_entropy_backward)->Apply(sizes_of_training);
 BENCHMARK(norm)->Apply(sizes);
 BENCHMARK(swiglu)->Apply(sizes);
 BENCHMARK(route)->Apply(sizes_of_one);
