@@ -22,6 +22,9 @@ struct DeviceLimits {
   std::size_t bf16_cols_max = 0;   // of the weights that bf16::takes()
   std::size_t head_dim_max = 0;    // A, of attend
   std::size_t states_max = 0;      // N, of scan
+  // Of training's products (MatmulLimits).
+  std::size_t mixed_elements_max = 0;
+  std::size_t transposed_rows_max = 0;
 };
 
 // After create() no verb allocates. One verb at a time.
