@@ -20,7 +20,7 @@
 #pragma GCC diagnostic pop
 #endif
 
-#define AXON_BF16 __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")))
+#define AXON_BF16 __attribute__((target("avx2,bmi2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")))
 #define AXON_BF16_INLINE static inline AXON_BF16 __attribute__((always_inline, unused))
 #if defined(__clang__)
 #define AXON_UNROLL _Pragma("clang loop unroll(full)")

@@ -8,8 +8,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "kernels/cpu/int8_portable.h"
-
 namespace axon::cpu::bf16 {
 namespace {
 
@@ -60,6 +58,44 @@ AXON_BF16_INLINE __m512i multiply(const std::uint8_t* codes, __m512 scale, __m51
   return round_pair(_mm512_fmadd_ps(low, scale, bias), _mm512_fmadd_ps(high, scale, bias));
 }
 
+template <class T>
+AXON_BF16_INLINE std::uint64_t load(const unsigned char* p) {
+  T value;
+  std::memcpy(&value, p, sizeof(value));
+  return value;
+}
+
+// 8 codes. In two loads: one of an odd number of bytes goes through memory.
+template <std::size_t kBits>
+AXON_BF16_INLINE std::uint64_t eight_codes(const unsigned char* p) {
+  if constexpr (kBits == 2) return load<std::uint16_t>(p);
+  if constexpr (kBits == 3) return load<std::uint16_t>(p) | load<std::uint8_t>(p + 2) << 16;
+  if constexpr (kBits == 5) return load<std::uint32_t>(p) | load<std::uint8_t>(p + 4) << 32;
+  return load<std::uint32_t>(p) | load<std::uint16_t>(p + 4) << 32;
+}
+
+template <std::size_t kBits>
+AXON_BF16_INLINE void spread(const unsigned char* codes, std::size_t count, std::uint8_t* out) {
+  constexpr std::uint64_t kMask = ((1u << kBits) - 1u) * 0x0101010101010101u;
+  for (std::size_t k = 0; k < count; k += 8) {
+    const std::uint64_t bytes = _pdep_u64(eight_codes<kBits>(codes + k / 8 * kBits), kMask);
+    std::memcpy(out + k, &bytes, sizeof(bytes));
+  }
+}
+
+// Codes as a byte each: where they lie, or in `buffer`.
+AXON_BF16_INLINE const std::uint8_t* bytes_of(const unsigned char* codes, int bits, std::size_t count,
+                                              std::uint8_t* buffer) {
+  switch (bits) {
+    case 2: spread<2>(codes, count, buffer); break;
+    case 3: spread<3>(codes, count, buffer); break;
+    case 5: spread<5>(codes, count, buffer); break;
+    case 6: spread<6>(codes, count, buffer); break;
+    default: return codes;
+  }
+  return buffer;
+}
+
 // Codes of a group, `bits` each, from `codes` on.
 AXON_BF16_INLINE void decode_group(const unsigned char* codes, int bits, std::size_t count, __m512 scale, __m512 bias,
                                    std::uint16_t* out) {
@@ -74,7 +110,7 @@ AXON_BF16_INLINE void decode_group(const unsigned char* codes, int bits, std::si
     return;
   }
   std::uint8_t buffer[kBytesMax];
-  const std::uint8_t* bytes = int8::bytes_of_row(codes, bits, count, buffer);
+  const std::uint8_t* bytes = bytes_of(codes, bits, count, buffer);
   if (bits < 6) {
     const __m512i table = table_of_32(scale, bias);
     for (std::size_t k = 0; k < count; k += kLanes) {

@@ -56,7 +56,7 @@ Bytes Matmul::scratch_bytes(const MatmulLimits& limits, std::size_t threads) {
 }
 
 Matmul::Matmul(const MatmulLimits& limits, Arithmetic arithmetic, ThreadPool& pool, Carver& carver)
-    : arithmetic_(arithmetic), pool_(pool), scratch_(limits, pool.size(), carver) {}
+    : limits_(limits), arithmetic_(arithmetic), pool_(pool), scratch_(limits, pool.size(), carver) {}
 
 void Matmul::run(std::span<const Product> products) { run(products, Way::kThere); }
 void Matmul::run_transposed(std::span<const Product> products) { run(products, Way::kBack); }
@@ -107,6 +107,8 @@ bool Matmul::add(std::span<const Product> rest) {
   const std::size_t in = way_ == Way::kThere ? w.cols : w.rows, out = way_ == Way::kThere ? w.rows : w.cols;
   if (tokens == 0 || out == 0) return true;
   AXON_DCHECK(p.x.cols == in && p.y.rows == tokens && p.y.cols == out);
+  AXON_CHECK(way_ == Way::kThere || w.rows <= limits_.transposed_rows_max);
+  AXON_CHECK(arithmetic_ != Arithmetic::kMixed || tokens * in <= limits_.mixed_elements_max);
   Job& job = jobs_[jobs_count_];
   job.product = &p;
   job.tokens = tokens;

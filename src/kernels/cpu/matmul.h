@@ -113,6 +113,7 @@ class Matmul {
   void run_bytes(std::size_t begin, std::size_t end, std::size_t thread);
   void run_units(std::size_t begin, std::size_t end, std::size_t thread);
 
+  MatmulLimits limits_;
   Arithmetic arithmetic_;
   Way way_ = Way::kThere;  // of the products in hand
   ThreadPool& pool_;

@@ -12,16 +12,28 @@ namespace axon::cpu {
 namespace HWY_NAMESPACE {
 namespace {
 
+// All rows of g meet a strip of b that stays in the second cache: 64 columns of some thousand tokens.
+constexpr std::size_t kStripCols = 64;
+
+// Rows of b in a strip. Each is a piece of a row in memory, too short for the processor to see a stream, so that the
+// first rows of g ask for the next strip.
+template <bool kAsk>
 struct Rows {
   const float* data;
   std::size_t stride;
   const std::uint32_t* index;  // null: row t is token t
 
-  const float* operator()(std::size_t t) const { return data + (index == nullptr ? t : index[t]) * stride; }
+  HWY_INLINE const float* operator()(std::size_t t) const {
+    const float* row = data + (index == nullptr ? t : index[t]) * stride;
+    if constexpr (kAsk) {
+      for (std::size_t i = 0; i < kStripCols; i += 16) __builtin_prefetch(row + kStripCols + i, 0, 2);
+    }
+    return row;
+  }
 };
 
 // kRows rows of g from i on, columns [begin, begin + cols).
-template <std::size_t kRows>
+template <std::size_t kRows, bool kAsk>
 void add(const OuterProduct& p, std::size_t i, std::size_t begin, std::size_t cols) {
   OuterRows<kRows> a;
   a.step = p.a.stride;
@@ -30,23 +42,24 @@ void add(const OuterProduct& p, std::size_t i, std::size_t begin, std::size_t co
     a.row[j] = p.a.data + i + j;
     g[j] = p.g.row_ptr(i + j) + begin;
   }
-  const Rows b{p.b.data + begin, p.b.stride, p.b_rows.empty() ? nullptr : p.b_rows.data()};
+  const Rows<kAsk> b{p.b.data + begin, p.b.stride, p.b_rows.empty() ? nullptr : p.b_rows.data()};
   outer_columns(
       a, b, p.a.rows, cols, [](auto d, std::size_t, std::size_t) HWY_ATTR { return hn::Zero(d); },
       [&](auto d, std::size_t j, std::size_t c, auto sum)
           HWY_ATTR { hn::StoreU(hn::MulAdd(hn::Set(d, p.factor), sum, hn::LoadU(d, g[j] + c)), d, g[j] + c); });
 }
 
-// All rows of g meet a strip of b that stays in the second cache: 64 columns of some thousand tokens.
-constexpr std::size_t kStripCols = 64;
-
 void columns(const OuterProduct& p, std::size_t begin, std::size_t end) {
-  constexpr decltype(&add<1>) kAdd[kOuterRowsMax] = {add<1>, add<2>, add<3>, add<4>, add<5>, add<6>};
+  using Add = decltype(&add<1, true>);
+  constexpr Add kAdd[kOuterRowsMax] = {add<1, false>, add<2, false>, add<3, false>,
+                                       add<4, false>, add<5, false>, add<6, false>};
+  constexpr Add kAddAndAsk[kOuterRowsMax] = {add<1, true>, add<2, true>, add<3, true>,
+                                             add<4, true>, add<5, true>, add<6, true>};
   const std::size_t blocks = (p.g.rows + kOuterRowsMax - 1) / kOuterRowsMax;
   for (std::size_t c = begin; c < end; c += kStripCols) {
     for (std::size_t b = 0; b < blocks; ++b) {
       const std::size_t first = p.g.rows * b / blocks, last = p.g.rows * (b + 1) / blocks;
-      kAdd[last - first - 1](p, first, c, end - c < kStripCols ? end - c : kStripCols);
+      (b == 0 ? kAddAndAsk : kAdd)[last - first - 1](p, first, c, end - c < kStripCols ? end - c : kStripCols);
     }
   }
 }
