@@ -76,8 +76,12 @@ class EachLevel : public ::testing::TestWithParam<std::tuple<Level, std::size_t>
  protected:
   EachLevel() : before_(level()), ledger_(Bytes{std::uint64_t{1} << 30}) {
     EXPECT_TRUE(force(name_of(std::get<0>(GetParam()))).ok());
-    const DeviceLimits limits{
-        .x_elements_max = 1 << 16, .rows_of_x_max = 256, .cols_max = 1024, .head_dim_max = 128, .states_max = 32};
+    const DeviceLimits limits{.x_elements_max = 1 << 16,
+                              .rows_of_x_max = 256,
+                              .cols_max = 1024,
+                              .head_dim_max = 128,
+                              .states_max = 32,
+                              .transposed_rows_max = 1024};
     device_ = CpuDevice::create(ledger_, limits, std::get<1>(GetParam()), Arithmetic::kExact).value();
   }
   ~EachLevel() override { EXPECT_TRUE(force(name_of(before_)).ok()); }

@@ -16,7 +16,7 @@ using Floats = DecodedFloats;
 using V = hn::Vec<Floats>;
 
 // Tokens that meet four rows at a time: 6 * 4 sums need 32 registers.
-constexpr std::size_t kTileTokens = HWY_MAX_BYTES >= 64 || HWY_ARCH_ARM_A64 ? 6 : 2;
+constexpr std::size_t kTileTokens = HWY_MAX_BYTES >= 64 || HWY_ARCH_ARM_A64 ? 6 : 3;
 // Columns of a panel: as many of 6 tokens as the first cache holds. Sums cross lanes once a panel.
 constexpr std::size_t kPanelCols = 1024;
 // Rows of a panel that stay in the second cache while all tokens pass.
