@@ -64,6 +64,9 @@ cpu::DeviceLimits TrainingPass::limits(const Config& c, const TrainingShape& sha
   limits.cols_max = std::max<std::size_t>({inner, ffn, c.hidden_dim, c.d_source_model});
   limits.head_dim_max = c.head_dim();
   limits.states_max = c.ssm_d_state;
+  limits.mixed_elements_max = limits.x_elements_max;
+  limits.transposed_rows_max = std::max<std::size_t>(
+      {2 * inner, ffn, c.hidden_dim, c.d_source_model, c.vocab_size, 2 * c.ssm_d_state + 1, shape.row.needs.rank});
   limits.attend_backward_tokens_max = shape.row.tokens_max;
   limits.back_tokens_max = chunk;
   limits.back_channels_max = inner;

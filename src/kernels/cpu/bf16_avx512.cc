@@ -1,52 +1,20 @@
 // bf16 kernels for AVX512-BF16. The lanes are columns, as the weights lie: 4 rows meet 6 tokens in 24 sums, and a sum
-// crosses lanes once a panel of columns. 64 rows of a panel stay in the second cache while all tokens pass.
+// crosses lanes once a panel of columns. 64 rows of a panel stay in the second cache while all tokens pass: where they
+// lie if they are bf16, or decoded.
 
+#include "kernels/cpu/bf16_avx512.h"
 #include "kernels/cpu/bf16_kernels.h"
 
 #if defined(__x86_64__)
 
-// GCC 12 takes its own undefined registers in this header for a mistake (bug 105593).
-#if !defined(__clang__)
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#endif
-#include <immintrin.h>
-#if !defined(__clang__)
-#pragma GCC diagnostic pop
-#endif
-
 #include <algorithm>
-
-#define AXON_BF16 __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")))
-#define AXON_BF16_INLINE static inline AXON_BF16 __attribute__((always_inline, unused))
-#if defined(__clang__)
-#define AXON_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define AXON_UNROLL _Pragma("GCC unroll 16")
-#endif
 
 namespace axon::cpu::bf16 {
 namespace {
 
-constexpr std::size_t kLanes = 32;    // columns of a vector
 constexpr std::size_t kTileRows = 4;  // 4 * 6 sums, 4 vectors of weights and one of activations
 constexpr std::size_t kTokensMax = 6;
-constexpr std::size_t kBlockRows = 64;
-// As many columns of 6 tokens as the first cache holds. The fewer, the more often sums cross lanes: 640 measured 79 %
-// of the processor's bf16 ceiling, 1280 88 %, 2560 92 %.
-constexpr std::size_t kPanelCols = 2560;
 static_assert(kTileRows <= kRowsMin);
-
-// The first `count` columns of a vector.
-AXON_BF16_INLINE __mmask32 first_cols(std::size_t count) {
-  return static_cast<__mmask32>(count >= kLanes ? 0xFFFFFFFFu : (1u << count) - 1u);
-}
-
-// sum += the products of pairs. Not the intrinsic: around that, GCC 12 copies each sum to another register and back.
-AXON_BF16_INLINE void add_dots(__m512& sum, __m512i w, __m512i x) {
-  asm("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(w), "v"(x));
-}
 
 AXON_BF16_INLINE const std::uint16_t* row_of(const Weight& w, std::size_t r) {
   return static_cast<const std::uint16_t*>(w.data) + r * w.cols;
@@ -55,6 +23,14 @@ AXON_BF16_INLINE const std::uint16_t* row_of(const Weight& w, std::size_t r) {
 // Columns [begin, begin + 32 * steps + tail).
 struct Panel {
   std::size_t begin, steps, tail;
+};
+
+// Rows of W in the columns of a panel: `first` and those after it, as bf16.
+struct Rows {
+  const std::uint16_t* data;
+  std::size_t stride, first;
+
+  const std::uint16_t* row(std::size_t r) const { return data + (r - first) * stride; }
 };
 
 // Weights that come next, asked for while these are multiplied: line by line of `rows` rows, `stride` elements apart.
@@ -133,11 +109,10 @@ AXON_BF16_INLINE void store(const Sums<kTokens>& sums, float* y, std::size_t str
 // 4 rows from `first_row` on times tokens [first_token, first_token + kTokens), for the columns of a panel. Where fewer
 // than 4 are left, those before them come in once more, and only the new ones are stored.
 template <std::size_t kTokens>
-AXON_BF16 void multiply(const Job& job, const Panel& panel, std::size_t first_row, std::size_t first_token, bool add,
-                        const Ahead& ahead) {
-  const std::size_t row = std::min(first_row, job.weight.rows - kTileRows), cols = job.weight.cols;
-  const std::uint16_t* first = row_of(job.weight, row) + panel.begin;
-  const std::uint16_t* const w[kTileRows] = {first, first + cols, first + 2 * cols, first + 3 * cols};
+AXON_BF16 void multiply(const Job& job, const Panel& panel, const Rows& rows, std::size_t first_row,
+                        std::size_t first_token, bool add, const Ahead& ahead) {
+  const std::size_t row = std::min(first_row, job.weight.rows - kTileRows);
+  const std::uint16_t* const w[kTileRows] = {rows.row(row), rows.row(row + 1), rows.row(row + 2), rows.row(row + 3)};
   const std::uint16_t* x[kTokens];
   AXON_UNROLL
   for (std::size_t t = 0; t < kTokens; ++t) x[t] = job.x_row(first_token + t) + panel.begin;
@@ -157,7 +132,7 @@ AXON_BF16 void multiply(const Job& job, const Panel& panel, std::size_t first_ro
       step(sums, w, x, k);
     }
   }
-  if (panel.tail != 0) last_step(sums, w, x, whole, first_cols(panel.tail));
+  if (panel.tail != 0) last_step(sums, w, x, whole, first_lanes(panel.tail));
   const auto mask = static_cast<__mmask8>(0xFu & (0xFu << (first_row - row)));
   store(sums, job.y.row_ptr(first_token) + row, job.y.stride, mask, add);
 }
@@ -168,7 +143,7 @@ struct Block {
   std::size_t first, last, next, next_last, next_col;
 };
 
-AXON_BF16 void multiply_block(const Job& job, const Panel& panel, const Block& block, bool add) {
+AXON_BF16 void multiply_block(const Job& job, const Panel& panel, const Rows& rows, const Block& block, bool add) {
   constexpr decltype(&multiply<1>) kMultiply[kTokensMax] = {multiply<1>, multiply<2>, multiply<3>,
                                                             multiply<4>, multiply<5>, multiply<6>};
   // Blocks of tokens of nearly the same size: one of 6 and one of 1 would cost more than 4 and 3.
@@ -182,13 +157,22 @@ AXON_BF16 void multiply_block(const Job& job, const Panel& panel, const Block& b
     for (std::size_t r = block.first; r < block.last; r += kTileRows) {
       const std::size_t until = wanted * ++turn / turns;
       const Ahead ahead{row_of(job.weight, block.next + asked) + block.next_col, until - asked, job.weight.cols};
-      kMultiply[end - begin - 1](job, panel, r, begin, add, ahead);
+      kMultiply[end - begin - 1](job, panel, rows, r, begin, add, ahead);
       asked = until;
     }
   }
 }
 
-AXON_BF16 void rows_of_many(const Job& job, std::size_t begin, std::size_t end) {
+// Rows [first, last) in the columns of a panel: where they lie, or decoded.
+AXON_BF16 Rows rows_in(const Panel& panel, const Weight& w, std::size_t first, std::size_t last, std::byte* scratch) {
+  if (!w.quantised()) return {row_of(w, first) + panel.begin, w.cols, first};
+  auto* out = reinterpret_cast<std::uint16_t*>(scratch);
+  const std::size_t count = panel.steps * kLanes + panel.tail;
+  for (std::size_t r = first; r < last; ++r) decode_row(w, r, panel.begin, count, out + (r - first) * stride(count));
+  return {out, stride(count), first};
+}
+
+AXON_BF16 void rows_of_many(const Job& job, std::size_t begin, std::size_t end, std::byte* scratch) {
   const std::size_t cols = job.weight.cols;
   const std::size_t panels = std::max<std::size_t>((cols + kPanelCols - 1) / kPanelCols, 1);
   const std::size_t width = round_up((cols + panels - 1) / panels, kLanes);
@@ -198,10 +182,12 @@ AXON_BF16 void rows_of_many(const Job& job, std::size_t begin, std::size_t end) 
     do {
       const std::size_t count = std::min(cols - first_col, width);
       const Panel panel{first_col, count / kLanes, count % kLanes};
+      const Rows rows = rows_in(panel, job.weight, std::min(r, job.weight.rows - kTileRows), last, scratch);
       const bool more = first_col + count < cols;
-      const Block block =
+      Block block =
           more ? Block{r, last, r, last, first_col + count} : Block{r, last, last, std::min(last + kBlockRows, end), 0};
-      multiply_block(job, panel, block, job.add || first_col != 0);
+      if (job.weight.quantised()) block.next_last = block.next;  // read only once, to be decoded
+      multiply_block(job, panel, rows, block, job.add || first_col != 0);
       first_col += count;
     } while (first_col < cols);
   }
@@ -227,7 +213,7 @@ AXON_BF16 void rows_of_one(const Job& job, std::size_t begin, std::size_t end) {
       }
     }
     for (; k < cols; k += kLanes) {
-      add_dots(sum[0], _mm512_maskz_loadu_epi16(first_cols(cols - k), w + k), _mm512_load_si512(x + k));
+      add_dots(sum[0], _mm512_maskz_loadu_epi16(first_lanes(cols - k), w + k), _mm512_load_si512(x + k));
     }
     const __m512 all = _mm512_add_ps(_mm512_add_ps(sum[0], sum[1]), _mm512_add_ps(sum[2], sum[3]));
     float& y = job.y.data[r];
@@ -236,22 +222,22 @@ AXON_BF16 void rows_of_one(const Job& job, std::size_t begin, std::size_t end) {
   }
 }
 
-void rows(const Job& job, std::size_t begin, std::size_t end) {
-  if (job.y.rows == 1) return rows_of_one(job, begin, end);
-  rows_of_many(job, begin, end);
+void rows(const Job& job, std::size_t begin, std::size_t end, std::byte* scratch) {
+  if (job.y.rows == 1 && !job.weight.quantised()) return rows_of_one(job, begin, end);
+  rows_of_many(job, begin, end, scratch);
 }
 
 AXON_BF16 void round(const float* x, std::size_t cols, std::uint16_t* out) {
   const std::size_t padded = stride(cols);
   for (std::size_t k = 0; k < padded; k += 16) {
     const std::size_t left = cols - std::min(k, cols);
-    const auto mask = static_cast<__mmask16>(first_cols(std::min<std::size_t>(left, 16)));
+    const auto mask = static_cast<__mmask16>(first_lanes(std::min<std::size_t>(left, 16)));
     const __m256bh rounded = _mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(mask, x + k));
     __builtin_memcpy(out + k, &rounded, sizeof(rounded));
   }
 }
 
-constexpr Kernels kAvx512Kernels{round, rows};
+constexpr Kernels kAvx512Kernels{round, rows, columns};
 
 }  // namespace
 

@@ -17,7 +17,9 @@ MatmulLimits matmul_limits(const DeviceLimits& limits) {
   return {.x_elements_max = limits.x_elements_max,
           .cols_max = limits.cols_max,
           .rows_of_x_max = limits.rows_of_x_max,
-          .bf16_cols_max = limits.bf16_cols_max};
+          .bf16_cols_max = limits.bf16_cols_max,
+          .mixed_elements_max = limits.mixed_elements_max,
+          .transposed_rows_max = limits.transposed_rows_max};
 }
 
 ScanBackwardLimits scan_backward_limits(const DeviceLimits& limits) {

@@ -31,6 +31,9 @@ struct DeviceLimits {
   std::size_t back_tokens_max = 0;             // T, of scan_backward
   std::size_t back_channels_max = 0;           // E, of scan_backward
   std::size_t back_taps_max = 0;               // K, of conv_silu_backward
+  // Of training's products (MatmulLimits).
+  std::size_t mixed_elements_max = 0;
+  std::size_t transposed_rows_max = 0;
 };
 
 // After create() no verb allocates. One verb at a time.

@@ -7,6 +7,7 @@
 #include "kernels/cpu/loss.h"
 #include "kernels/cpu/moe.h"
 #include "kernels/cpu/norm.h"
+#include "kernels/cpu/outer.h"
 #include "kernels/cpu/stopwatch.h"
 #include "kernels/reference_device.h"
 
@@ -14,12 +15,16 @@ namespace axon::cpu {
 
 void CpuDevice::matmul_transposed(std::span<const Product> products) {
   const Stopwatch watch(work_.of(Verb::kMatmulTransposed));
-  ReferenceDevice(Arithmetic::kExact).matmul_transposed(products);
+  matmul_.count_transposed(products, work_);
+  matmul_.run_transposed(products);
 }
 
 void CpuDevice::add_outer(std::span<const OuterProduct> products) {
   const Stopwatch watch(work_.of(Verb::kAddOuter));
-  ReferenceDevice(Arithmetic::kExact).add_outer(products);
+  for (const OuterProduct& p : products) {
+    work_.fp32_flops += 2 * std::uint64_t{p.a.rows} * p.g.rows * p.g.cols;
+  }
+  cpu::add_outer(pool_, products);
 }
 
 void CpuDevice::scale_columns(Mat<const float> x, std::span<const float> scale, Mat<float> y, bool add) {

@@ -212,6 +212,39 @@ TEST(CpuDevice, CountsBf16ByWhatComputesIt) {
   }
 }
 
+TEST(CpuDevice, CountsTrainingByWhatComputesIt) {
+  const std::size_t rows = 40, cols = 64, tokens = 3, rank = 4;
+  Ledger ledger(64_MiB);
+  const DeviceLimits limits{.x_elements_max = 1024,
+                            .rows_of_x_max = tokens,
+                            .cols_max = cols,
+                            .mixed_elements_max = tokens * cols,
+                            .transposed_rows_max = rows};
+  std::vector<std::byte> codes(rows * cols / 2), scales(rows * 2);
+  const Affine affine{4, 64, DType::kF16, scales.data(), scales.data()};
+  const Weight weight{.data = codes.data(), .rows = rows, .cols = cols, .dtype = DType::kU32, .affine = affine};
+  Matrix x(tokens, cols), y(tokens, rows), a(tokens, rank), g(rank, cols);
+  const std::uint64_t operations = 2 * tokens * rows * cols, bytes = rows * cols / 2 + rows * 4;
+  for (const Arithmetic arithmetic : {Arithmetic::kMixed, Arithmetic::kExact, Arithmetic::kFast}) {
+    auto device = CpuDevice::create(ledger, limits, 2, arithmetic).value();
+    const bool dots = arithmetic == Arithmetic::kMixed && has_bf16_dot(level());
+    device->matmul_transposed(weight, y.mat(), x.mat());
+    EXPECT_EQ(device->work().bf16_flops, dots ? operations : 0);
+    EXPECT_EQ(device->work().fp32_flops, dots ? 0 : operations);
+    EXPECT_EQ(device->work().weight_bytes, bytes);
+    EXPECT_GT(device->work().of(Verb::kMatmulTransposed), 0.0);
+    device->reset_work();
+    device->matmul(weight, x.mat(), y.mat());
+    EXPECT_EQ(device->work().bf16_flops, dots ? operations : 0);
+    EXPECT_EQ(device->work().int8_ops, arithmetic == Arithmetic::kFast ? operations : 0);
+    device->reset_work();
+    const OuterProduct p{.a = a.mat(), .b = x.mat(), .b_rows = {}, .factor = 1.0f, .g = g.mat()};
+    device->add_outer({&p, 1});
+    EXPECT_EQ(device->work().fp32_flops, 2 * tokens * rank * cols);
+    EXPECT_GT(device->work().of(Verb::kAddOuter), 0.0);
+  }
+}
+
 // Models without wide bf16 matrices do not pay for the two bytes an element that these take.
 TEST(CpuDevice, ScratchGrowsForBf16OnlyPastTheInt8Codes) {
   DeviceLimits limits{.x_elements_max = 256 * 768, .rows_of_x_max = 256, .cols_max = 768};

@@ -84,7 +84,8 @@ class EachLevel : public ::testing::TestWithParam<std::tuple<Level, std::size_t>
                               .attend_backward_tokens_max = 512,
                               .back_tokens_max = 150,
                               .back_channels_max = 600,
-                              .back_taps_max = 8};
+                              .back_taps_max = 8,
+                              .transposed_rows_max = 1024};
     device_ = CpuDevice::create(ledger_, limits, std::get<1>(GetParam()), Arithmetic::kExact).value();
   }
   ~EachLevel() override { EXPECT_TRUE(force(name_of(before_)).ok()); }

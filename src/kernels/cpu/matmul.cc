@@ -4,6 +4,7 @@
 
 #include "kernels/cpu/level.h"
 #include "kernels/cpu/matmul_float.h"
+#include "kernels/cpu/matmul_transposed_float.h"
 
 namespace axon::cpu {
 namespace {
@@ -27,11 +28,20 @@ bool same(const Mat<const float>& a, const Mat<const float>& b) {
 
 Matmul::Scratch::Scratch(const MatmulLimits& limits, std::size_t thread_count, Carver& carver) {
   // Rows are padded; the smallest group has 32 columns; a scale and a sum each. bf16 has no scales.
+  const bool mixed = limits.mixed_elements_max != 0;
+  const std::size_t rows_of_x = limits.rows_of_x_max;
   codes = carver.span<std::byte>(
-      std::max(limits.x_elements_max + limits.rows_of_x_max * (int8::kColsPadding - 1),
-               limits.rows_of_x_max * sizeof(std::uint16_t) * bf16::stride(limits.bf16_cols_max)));
+      std::max({limits.x_elements_max + rows_of_x * (int8::kColsPadding - 1),
+                rows_of_x * sizeof(std::uint16_t) * bf16::stride(limits.bf16_cols_max),
+                mixed ? sizeof(std::uint16_t) * (limits.mixed_elements_max + rows_of_x * bf16::kPaddingMax) : 0}));
   scales = carver.span<float>(2 * (limits.x_elements_max / 32 + limits.rows_of_x_max * int8::kGroupsPadding));
-  thread_bytes = round_up(std::max(int8::scratch_bytes(limits.cols_max), float_scratch_bytes(limits.cols_max)), 4096);
+  std::size_t bytes = std::max(int8::scratch_bytes(limits.cols_max), float_scratch_bytes(limits.cols_max));
+  if (mixed) bytes = std::max(bytes, bf16::rows_scratch_bytes(limits.cols_max));
+  if (limits.transposed_rows_max != 0) {
+    bytes = std::max(bytes, float_columns_scratch_bytes(limits.transposed_rows_max, limits.cols_max));
+    if (mixed) bytes = std::max(bytes, bf16::columns_scratch_bytes(limits.transposed_rows_max, limits.cols_max));
+  }
+  thread_bytes = round_up(bytes, 4096);
   threads = carver.span<std::byte>(thread_count * thread_bytes);
 }
 
@@ -46,9 +56,13 @@ Bytes Matmul::scratch_bytes(const MatmulLimits& limits, std::size_t threads) {
 }
 
 Matmul::Matmul(const MatmulLimits& limits, Arithmetic arithmetic, ThreadPool& pool, Carver& carver)
-    : arithmetic_(arithmetic), pool_(pool), scratch_(limits, pool.size(), carver) {}
+    : limits_(limits), arithmetic_(arithmetic), pool_(pool), scratch_(limits, pool.size(), carver) {}
 
-void Matmul::run(std::span<const Product> products) {
+void Matmul::run(std::span<const Product> products) { run(products, Way::kThere); }
+void Matmul::run_transposed(std::span<const Product> products) { run(products, Way::kBack); }
+
+void Matmul::run(std::span<const Product> products, Way way) {
+  way_ = way;
   int8_ = &int8::kernels(level());
   bf16_ = bf16::kernels(level());
   while (!products.empty()) {
@@ -62,12 +76,12 @@ void Matmul::run(std::span<const Product> products) {
   }
 }
 
-void Matmul::count(std::span<const Product> products, DeviceWork& work) const {
+void Matmul::count(std::span<const Product> products, Way way, DeviceWork& work) const {
   for (const Product& p : products) {
     const std::uint64_t operations = 2 * std::uint64_t{tokens_of(p)} * p.weight.rows * p.weight.cols;
     if (operations == 0) continue;
     work.weight_bytes += p.weight.bytes().count;
-    switch (form_for(p.weight)) {
+    switch (form_for(p.weight, way)) {
       case Form::kInt8: work.int8_ops += operations; break;
       case Form::kBf16: work.bf16_flops += operations; break;
       case Form::kFloat: work.fp32_flops += operations; break;
@@ -75,8 +89,12 @@ void Matmul::count(std::span<const Product> products, DeviceWork& work) const {
   }
 }
 
-Matmul::Form Matmul::form_for(const Weight& w) const {
+Matmul::Form Matmul::form_for(const Weight& w, Way way) const {
   if (arithmetic_ == Arithmetic::kExact) return Form::kFloat;
+  if (arithmetic_ == Arithmetic::kMixed) {
+    return bf16::takes_mixed(w) && has_bf16_dot(level()) ? Form::kBf16 : Form::kFloat;
+  }
+  if (way == Way::kBack) return Form::kFloat;
   if (w.quantised()) return Form::kInt8;
   return bf16::takes(w) && has_bf16_dot(level()) ? Form::kBf16 : Form::kFloat;
 }
@@ -86,30 +104,51 @@ bool Matmul::add(std::span<const Product> rest) {
   const Product& p = rest.front();
   const Weight& w = p.weight;
   const std::size_t tokens = tokens_of(p);
-  if (tokens == 0 || w.rows == 0) return true;
-  AXON_DCHECK(p.x.cols == w.cols && p.y.rows == tokens && p.y.cols == w.rows);
+  const std::size_t in = way_ == Way::kThere ? w.cols : w.rows, out = way_ == Way::kThere ? w.rows : w.cols;
+  if (tokens == 0 || out == 0) return true;
+  AXON_DCHECK(p.x.cols == in && p.y.rows == tokens && p.y.cols == out);
+  AXON_CHECK(way_ == Way::kThere || w.rows <= limits_.transposed_rows_max);
+  AXON_CHECK(arithmetic_ != Arithmetic::kMixed || tokens * in <= limits_.mixed_elements_max);
   Job& job = jobs_[jobs_count_];
   job.product = &p;
   job.tokens = tokens;
-  job.form = form_for(w);
+  job.form = form_for(w, way_);
   if (job.form != Form::kFloat) {
     const Rounded* rounded = round(rest);
     if (rounded == nullptr) return false;
     const auto x_rows = rounded->gathered.empty() ? p.x_rows : std::span<const std::uint32_t>{};
-    const Mat<float> y{p.y.data, tokens, w.rows, p.y.stride};
+    const Mat<float> y{p.y.data, tokens, out, p.y.stride};
     if (job.form == Form::kInt8) {
       job.int8 = {w, rounded->int8(), x_rows, y, p.add};
     } else {
       job.bf16 = {w, rounded->bf16(), x_rows, y, p.add};
     }
   }
+  divide(job);
   job.first_unit = units_;
   job.first_byte = bytes_;
-  units_ += (w.rows + kRowsPerUnit - 1) / kRowsPerUnit;
+  units_ += job.units();
   bytes_ += w.rows * w.row_bytes();
-  single_tokens_ = single_tokens_ && tokens == 1;
+  single_tokens_ = single_tokens_ && tokens == 1 && way_ == Way::kThere;
   ++jobs_count_;
   return true;
+}
+
+void Matmul::divide(Job& job) {
+  const Weight& w = job.product->weight;
+  if (way_ == Way::kBack) {
+    job.split = Split::kColumns;
+    job.extent = w.cols;
+    job.unit = job.form == Form::kBf16 ? bf16::kUnitCols : kFloatUnitCols;
+  } else if (job.form == Form::kFloat && w.rows <= kFewRows && job.tokens > kTokensPerUnit) {
+    job.split = Split::kTokens;
+    job.extent = job.tokens;
+    job.unit = kTokensPerUnit;
+  } else {
+    job.split = Split::kRows;
+    job.extent = w.rows;
+    job.unit = kRowsPerUnit;
+  }
 }
 
 const Matmul::Rounded* Matmul::find(const Rounded& wanted) const {
@@ -127,7 +166,7 @@ const Matmul::Rounded* Matmul::find(const Rounded& wanted) const {
 Matmul::Rounded Matmul::form_of(const Product& p) const {
   Rounded rounded;
   rounded.x = p.x;
-  rounded.form = form_for(p.weight);
+  rounded.form = form_for(p.weight, way_);
   if (rounded.form == Form::kBf16) {
     rounded.row_bytes = sizeof(std::uint16_t) * bf16::stride(p.x.cols);
     return rounded;
@@ -211,9 +250,15 @@ void Matmul::run_rows(const Job& job, std::size_t begin, std::size_t end, std::s
   std::byte* scratch = scratch_.threads.data() + thread * scratch_.thread_bytes;
   switch (job.form) {
     case Form::kInt8: return int8_->rows(job.int8, begin, end, scratch);
-    case Form::kBf16: return bf16_->rows(job.bf16, begin, end);
-    case Form::kFloat: return float_rows(*job.product, begin, end, scratch);
+    case Form::kBf16: return bf16_->rows(job.bf16, begin, end, scratch);
+    case Form::kFloat: return float_rows(*job.product, {begin, end}, {0, job.tokens}, scratch);
   }
+}
+
+void Matmul::run_columns(const Job& job, std::size_t begin, std::size_t end, std::size_t thread) {
+  std::byte* scratch = scratch_.threads.data() + thread * scratch_.thread_bytes;
+  if (job.form == Form::kBf16) return bf16_->columns(job.bf16, begin, end, scratch);
+  float_columns(*job.product, begin, end, scratch);
 }
 
 // The rows whose first byte lies in [begin, end), but borders are moved on to multiples of the rows that a kernel takes
@@ -234,11 +279,19 @@ void Matmul::run_bytes(std::size_t begin, std::size_t end, std::size_t thread) {
 void Matmul::run_units(std::size_t begin, std::size_t end, std::size_t thread) {
   for (std::size_t i = 0; i < jobs_count_; ++i) {
     const Job& job = jobs_[i];
-    const std::size_t rows = job.product->weight.rows;
-    const std::size_t units = (rows + kRowsPerUnit - 1) / kRowsPerUnit;
-    const std::size_t first = std::clamp(begin, job.first_unit, job.first_unit + units) - job.first_unit;
-    const std::size_t last = std::clamp(end, job.first_unit, job.first_unit + units) - job.first_unit;
-    if (first < last) run_rows(job, first * kRowsPerUnit, std::min(last * kRowsPerUnit, rows), thread);
+    const std::size_t last_unit = job.first_unit + job.units();
+    const std::size_t first = (std::clamp(begin, job.first_unit, last_unit) - job.first_unit) * job.unit;
+    const std::size_t last =
+        std::min((std::clamp(end, job.first_unit, last_unit) - job.first_unit) * job.unit, job.extent);
+    if (first >= last) continue;
+    switch (job.split) {
+      case Split::kRows: run_rows(job, first, last, thread); break;
+      case Split::kTokens:
+        float_rows(*job.product, {0, job.product->weight.rows}, {first, last},
+                   scratch_.threads.data() + thread * scratch_.thread_bytes);
+        break;
+      case Split::kColumns: run_columns(job, first, last, thread); break;
+    }
   }
 }
 

@@ -1,6 +1,6 @@
 #pragma once
-// Device::matmul on the CPU: picks the arithmetic, rounds activations to int8 or bf16 once for all who share them, and
-// splits the rows of all weights of a call over the threads, in one fork and join.
+// Device::matmul and its way back on the CPU: picks the arithmetic, rounds activations to int8 or bf16 once for all who
+// share them, and splits the rows or columns of all weights of a call over the threads, in one fork and join.
 
 #include <array>
 #include <cstddef>
@@ -23,6 +23,9 @@ struct MatmulLimits {
   std::size_t cols_max = 0;        // of any weight
   std::size_t rows_of_x_max = 0;   // tokens of one Product
   std::size_t bf16_cols_max = 0;   // of the weights that bf16::takes()
+  // Training's. 0: nothing in kMixed, and no run_transposed(), will come.
+  std::size_t mixed_elements_max = 0;   // of x of one Product in kMixed: tokens * cols, or * rows in run_transposed()
+  std::size_t transposed_rows_max = 0;  // of any weight in run_transposed()
 };
 
 class Matmul {
@@ -35,8 +38,13 @@ class Matmul {
   // Device::matmul. Products without tokens or rows are skipped. Any number of products; their rounded activations
   // need not fit the scratch together.
   void run(std::span<const Product> products);
-  // Adds what run() of these reads and computes.
-  void count(std::span<const Product> products, DeviceWork& work) const;
+  // Device::matmul_transposed, likewise. Results do not depend on the number of threads.
+  void run_transposed(std::span<const Product> products);
+  // Adds what run() or run_transposed() of these reads and computes.
+  void count(std::span<const Product> products, DeviceWork& work) const { count(products, Way::kThere, work); }
+  void count_transposed(std::span<const Product> products, DeviceWork& work) const {
+    count(products, Way::kBack, work);
+  }
 
  private:
   struct Scratch {
@@ -46,8 +54,12 @@ class Matmul {
     std::span<std::byte> threads;  // `thread_bytes` each
     std::size_t thread_bytes = 0;
   };
+  // W x, or W^T x.
+  enum class Way { kThere, kBack };
   // What the activations of a product become before they meet its weights.
   enum class Form { kFloat, kInt8, kBf16 };
+  // What of a product the threads share.
+  enum class Split { kRows, kTokens, kColumns };
   // Activations that are rounded already, and whose they are.
   struct Rounded {
     Mat<const float> x;
@@ -72,24 +84,38 @@ class Matmul {
     int8::Job int8;
     bf16::Job bf16;
     std::size_t tokens = 0;
-    std::size_t first_unit = 0;  // of kRowsPerUnit rows, counted through all jobs
-    std::size_t first_byte = 0;  // of weights, counted through all jobs
+    Split split = Split::kRows;
+    std::size_t extent = 0, unit = 1;  // rows, tokens or columns: all, and of a unit
+    std::size_t first_unit = 0;        // counted through all jobs
+    std::size_t first_byte = 0;        // of weights, counted through all jobs
+
+    std::size_t units() const { return (extent + unit - 1) / unit; }
   };
   static constexpr std::size_t kJobsMax = 64;
   static constexpr std::size_t kRowsPerUnit = 32;
+  static constexpr std::size_t kTokensPerUnit = 48;
+  // Weights of as few rows meet many tokens with the tokens shared among the threads: adapters and routers. Only of
+  // float32 arithmetic, where a sum does not depend on its company and decoding is cheap.
+  static constexpr std::size_t kFewRows = 64;
 
+  void run(std::span<const Product> products, Way way);
+  void count(std::span<const Product> products, Way way, DeviceWork& work) const;
   bool add(std::span<const Product> rest);
-  Form form_for(const Weight& weight) const;
+  void divide(Job& job);
+  Form form_for(const Weight& weight, Way way) const;
   Rounded form_of(const Product& product) const;
   const Rounded* round(std::span<const Product> rest);
   const Rounded* find(const Rounded& wanted) const;
   void fill(const Rounded& rounded, std::size_t rows);
   void execute();
   void run_rows(const Job& job, std::size_t begin, std::size_t end, std::size_t thread);
+  void run_columns(const Job& job, std::size_t begin, std::size_t end, std::size_t thread);
   void run_bytes(std::size_t begin, std::size_t end, std::size_t thread);
   void run_units(std::size_t begin, std::size_t end, std::size_t thread);
 
+  MatmulLimits limits_;
   Arithmetic arithmetic_;
+  Way way_ = Way::kThere;  // of the products in hand
   ThreadPool& pool_;
   Scratch scratch_;
   const int8::Kernels* int8_ = nullptr;

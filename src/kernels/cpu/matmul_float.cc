@@ -1,37 +1,26 @@
 #include "kernels/cpu/matmul_float.h"
 
-#include "kernels/cpu/int8_portable.h"
-
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/matmul_float.cc"
 #include <hwy/foreach_target.h>  // before highway.h: includes this file once per CPU level
 #include <hwy/highway.h>
+
+#include "kernels/cpu/decode-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace axon::cpu {
 namespace HWY_NAMESPACE {
 namespace {
 
-namespace hn = hwy::HWY_NAMESPACE;
-using Floats = hn::CappedTag<float, 32>;  // divides every group
+using Floats = DecodedFloats;
 using V = hn::Vec<Floats>;
 
-// Tokens that meet four rows at a time: 4 * 4 sums need the 32 registers of AVX-512.
-constexpr std::size_t kTileTokens = HWY_MAX_BYTES >= 64 ? 4 : 2;
-
-HWY_INLINE V load(Floats d, const float* p) { return hn::LoadU(d, p); }
-template <class T>
-HWY_INLINE V load(Floats d, const T* p) {
-  return hn::PromoteTo(d, hn::LoadU(hn::Rebind<T, Floats>(), p));
-}
-
-inline float widen(float v) { return v; }
-inline float widen(hwy::bfloat16_t v) { return bf16_to_float(v.bits); }
-inline float widen(hwy::float16_t v) {
-  std::uint16_t bits;
-  __builtin_memcpy(&bits, &v, 2);
-  return f16_to_float(bits);
-}
+// Tokens that meet four rows at a time: 6 * 4 sums need 32 registers.
+constexpr std::size_t kTileTokens = HWY_MAX_BYTES >= 64 || HWY_ARCH_ARM_A64 ? 6 : 3;
+// Columns of a panel: as many of 6 tokens as the first cache holds. Sums cross lanes once a panel.
+constexpr std::size_t kPanelCols = 1024;
+// Rows of a panel that stay in the second cache while all tokens pass.
+constexpr std::size_t kBlockRowsMax = 64;
 
 // sums[i] = row i . x; rows lie `cols` apart. One row is a stream that the processor sees by itself (asked for 4 KiB
 // ahead, bf16 is a seventh slower); of several, those that follow are asked for in the order in which they lie, into
@@ -78,118 +67,91 @@ HWY_INLINE float dot(const T* HWY_RESTRICT w, const float* HWY_RESTRICT x, std::
   return sum;
 }
 
-// Row r of W, decoded to `out`; `codes` is a buffer of cols bytes.
-void decode_affine(const Weight& w, std::size_t r, std::uint8_t* codes, float* HWY_RESTRICT out) {
-  const Floats d;
-  const hn::RebindToSigned<Floats> words;
-  const hn::Rebind<std::uint8_t, Floats> bytes;
-  const auto group = static_cast<std::size_t>(w.affine.group_size);
-  const auto* row = static_cast<const unsigned char*>(w.data) + r * w.row_bytes();
-  const std::uint8_t* code = int8::bytes_of_row(row, w.affine.bits, w.cols, codes);
-  for (std::size_t g = 0; g < w.groups(); ++g) {
-    const std::size_t at = r * w.groups() + g;
-    const V scale = hn::Set(d, load_float(w.affine.scale_dtype, w.affine.scales, at));
-    const V bias = hn::Set(d, load_float(w.affine.scale_dtype, w.affine.biases, at));
-    for (std::size_t k = g * group; k < (g + 1) * group; k += hn::Lanes(d)) {
-      const V value = hn::ConvertTo(d, hn::PromoteTo(words, hn::LoadU(bytes, code + k)));
-      hn::StoreU(hn::MulAdd(value, scale, bias), d, out + k);
-    }
-  }
-}
-
-template <class T>
-void widen_row(const T* HWY_RESTRICT in, std::size_t cols, float* HWY_RESTRICT out) {
-  const Floats d;
-  std::size_t k = 0;
-  for (; k + hn::Lanes(d) <= cols; k += hn::Lanes(d)) {
-    __builtin_prefetch(reinterpret_cast<const std::byte*>(in + k) + 3072);  // bytes
-    hn::StoreU(load(d, in + k), d, out + k);
-  }
-  for (; k < cols; ++k) out[k] = widen(in[k]);
-}
-
-// Element [r, 0] of a matrix of T.
-template <class T>
-const T* row_of(const Weight& w, std::size_t r) {
-  return static_cast<const T*>(w.data) + r * w.cols;
-}
-
-// `count` rows from r on as float32, `stride` apart: where they lie, or decoded to `buffer`.
-const float* decoded(const Weight& w, std::size_t r, std::size_t count, std::size_t stride, std::byte* scratch) {
-  if (!w.quantised() && w.dtype == DType::kF32) return row_of<float>(w, r);
-  auto* out = reinterpret_cast<float*>(scratch);
-  auto* codes = reinterpret_cast<std::uint8_t*>(out + kFloatBlockRows * stride);
-  for (std::size_t i = 0; i < count; ++i) {
-    if (w.quantised()) {
-      decode_affine(w, r + i, codes, out + i * stride);
-    } else if (w.dtype == DType::kF16) {
-      widen_row(row_of<hwy::float16_t>(w, r + i), w.cols, out + i * stride);
-    } else {
-      widen_row(row_of<hwy::bfloat16_t>(w, r + i), w.cols, out + i * stride);
-    }
-  }
-  return out;
-}
-
-void put(const Product& p, std::size_t t, std::size_t r, float sum) {
+void put(const Product& p, std::size_t t, std::size_t r, float sum, bool add) {
   float& y = p.y.data[t * p.y.stride + r];
-  y = p.add ? y + sum : sum;
+  y = add ? y + sum : sum;
 }
 
-struct Rows {
+// `count` rows from `first_row` on, in columns [first_col, first_col + cols).
+struct Block {
   const float* data;
-  std::size_t stride;
-  std::size_t first;
+  std::size_t stride, first_row, count, first_col, cols;
 };
 
 // kRows rows times kTokens tokens.
 template <std::size_t kRows, std::size_t kTokens>
-HWY_INLINE void tile(const Product& p, const Rows& rows, std::size_t r, std::size_t t) {
+HWY_INLINE void tile(const Product& p, const Block& block, std::size_t i, std::size_t t, bool add) {
   const Floats d;
-  const std::size_t cols = p.weight.cols;
+  const std::size_t cols = block.cols;
   const float* x[kTokens];
   const float* w[kRows];
   V sum[kRows][kTokens];
-  for (std::size_t i = 0; i < kRows; ++i) {
-    w[i] = rows.data + (r + i - rows.first) * rows.stride;
-    for (std::size_t j = 0; j < kTokens; ++j) sum[i][j] = hn::Zero(d);
+  for (std::size_t a = 0; a < kRows; ++a) {
+    w[a] = block.data + (i + a) * block.stride;
+    for (std::size_t b = 0; b < kTokens; ++b) sum[a][b] = hn::Zero(d);
   }
-  for (std::size_t j = 0; j < kTokens; ++j) x[j] = p.x.row_ptr(p.x_rows.empty() ? t + j : p.x_rows[t + j]);
+  for (std::size_t b = 0; b < kTokens; ++b) {
+    x[b] = p.x.row_ptr(p.x_rows.empty() ? t + b : p.x_rows[t + b]) + block.first_col;
+  }
   std::size_t k = 0;
   for (; k + hn::Lanes(d) <= cols; k += hn::Lanes(d)) {
     V wk[kRows];
-    for (std::size_t i = 0; i < kRows; ++i) wk[i] = hn::LoadU(d, w[i] + k);
-    for (std::size_t j = 0; j < kTokens; ++j) {
-      const V xk = hn::LoadU(d, x[j] + k);
-      for (std::size_t i = 0; i < kRows; ++i) sum[i][j] = hn::MulAdd(wk[i], xk, sum[i][j]);
+    for (std::size_t a = 0; a < kRows; ++a) wk[a] = hn::LoadU(d, w[a] + k);
+    for (std::size_t b = 0; b < kTokens; ++b) {
+      const V xk = hn::LoadU(d, x[b] + k);
+      for (std::size_t a = 0; a < kRows; ++a) sum[a][b] = hn::MulAdd(wk[a], xk, sum[a][b]);
     }
   }
-  for (std::size_t j = 0; j < kTokens; ++j) {
-    for (std::size_t i = 0; i < kRows; ++i) {
-      float total = hn::GetLane(hn::SumOfLanes(d, sum[i][j]));
-      for (std::size_t tail = k; tail < cols; ++tail) total += w[i][tail] * x[j][tail];
-      put(p, t + j, r + i, total);
+  for (std::size_t b = 0; b < kTokens; ++b) {
+    for (std::size_t a = 0; a < kRows; ++a) {
+      float total = hn::GetLane(hn::SumOfLanes(d, sum[a][b]));
+      for (std::size_t tail = k; tail < cols; ++tail) total += w[a][tail] * x[b][tail];
+      put(p, t + b, block.first_row + i + a, total, add);
     }
   }
 }
 
 template <std::size_t kTokens>
-HWY_INLINE void tiles(const Product& p, const Rows& rows, std::size_t count, std::size_t t) {
+void tiles(const Product& p, const Block& block, std::size_t t, bool add) {
   std::size_t i = 0;
-  for (; i + 4 <= count; i += 4) tile<4, kTokens>(p, rows, rows.first + i, t);
-  for (; i < count; ++i) tile<1, kTokens>(p, rows, rows.first + i, t);
+  for (; i + 4 <= block.count; i += 4) tile<4, kTokens>(p, block, i, t, add);
+  for (; i < block.count; ++i) tile<1, kTokens>(p, block, i, t, add);
 }
 
-void rows_of_many(const Product& p, std::size_t begin, std::size_t end, std::byte* scratch) {
-  const std::size_t tokens = p.x_rows.empty() ? p.x.rows : p.x_rows.size();
-  const bool in_place = !p.weight.quantised() && p.weight.dtype == DType::kF32;
-  const std::size_t stride = in_place ? p.weight.cols : round_up(p.weight.cols, 16);
-  for (std::size_t r = begin; r < end; r += kFloatBlockRows) {
-    const std::size_t count = end - r < kFloatBlockRows ? end - r : kFloatBlockRows;
-    const Rows rows{decoded(p.weight, r, count, stride, scratch), stride, r};
-    std::size_t t = 0;
-    for (; t + kTileTokens <= tokens; t += kTileTokens) tiles<kTileTokens>(p, rows, count, t);
-    for (; t < tokens; ++t) tiles<1>(p, rows, count, t);
+// Where the block lies, or decoded.
+Block block_of(const Weight& w, Range rows, std::size_t first_col, std::size_t cols, std::byte* scratch) {
+  Block block{nullptr, w.cols, rows.begin, rows.end - rows.begin, first_col, cols};
+  if (!w.quantised() && w.dtype == DType::kF32) {
+    block.data = row_of<float>(w, rows.begin) + first_col;
+    return block;
+  }
+  auto* out = reinterpret_cast<float*>(scratch);
+  block.data = out;
+  block.stride = round_up(cols, 16);
+  auto* codes = reinterpret_cast<std::uint8_t*>(out + block.count * block.stride);
+  for (std::size_t i = 0; i < block.count; ++i) {
+    decode_part(w, rows.begin + i, first_col, cols, codes, out + i * block.stride);
+  }
+  return block;
+}
+
+void rows_of_many(const Product& p, Range rows, Range tokens, std::byte* scratch) {
+  const std::size_t cols = p.weight.cols, padded = round_up(cols == 0 ? 1 : cols, 16);
+  const std::size_t width = padded < kPanelCols ? padded : kPanelCols;
+  const std::size_t room = kFloatBlockRows * padded / width / 4 * 4;
+  const std::size_t most = room < kBlockRowsMax ? room : kBlockRowsMax;
+  for (std::size_t r = rows.begin; r < rows.end; r += most) {
+    const std::size_t last = rows.end - r < most ? rows.end : r + most;
+    std::size_t k = 0;
+    do {
+      const std::size_t count = cols - k < width ? cols - k : width;
+      const Block block = block_of(p.weight, {r, last}, k, count, scratch);
+      const bool add = p.add || k != 0;
+      std::size_t t = tokens.begin;
+      for (; t + kTileTokens <= tokens.end; t += kTileTokens) tiles<kTileTokens>(p, block, t, add);
+      for (; t < tokens.end; ++t) tiles<1>(p, block, t, add);
+      k += count;
+    } while (k < cols);
   }
 }
 
@@ -202,19 +164,20 @@ void rows_of_one(const Product& p, const float* x, std::size_t begin, std::size_
   if (p.weight.cols > kLongX) {
     for (float sums[4]; r + 4 <= end; r += 4) {
       dots<4>(row_of<T>(p.weight, r), x, p.weight.cols, sums);
-      for (std::size_t i = 0; i < 4; ++i) put(p, 0, r + i, sums[i]);
+      for (std::size_t i = 0; i < 4; ++i) put(p, 0, r + i, sums[i], p.add);
     }
   }
-  for (; r < end; ++r) put(p, 0, r, dot(row_of<T>(p.weight, r), x, p.weight.cols));
+  for (; r < end; ++r) put(p, 0, r, dot(row_of<T>(p.weight, r), x, p.weight.cols), p.add);
 }
 
-void rows(const Product& p, std::size_t begin, std::size_t end, std::byte* scratch) {
+void rows(const Product& p, Range range, Range tokens, std::byte* scratch) {
   const Weight& w = p.weight;
-  if ((p.x_rows.empty() ? p.x.rows : p.x_rows.size()) > 1) return rows_of_many(p, begin, end, scratch);
+  if (p.y.rows > 1) return rows_of_many(p, range, tokens, scratch);
+  const auto [begin, end] = range;
   const float* x = p.x.row_ptr(p.x_rows.empty() ? 0 : p.x_rows[0]);
   if (w.quantised()) {
     for (std::size_t r = begin; r < end; ++r) {
-      put(p, 0, r, dot(decoded(w, r, 1, round_up(w.cols, 16), scratch), x, w.cols));
+      put(p, 0, r, dot(block_of(w, {r, r + 1}, 0, w.cols, scratch).data, x, w.cols), p.add);
     }
   } else if (w.dtype == DType::kF32) {
     rows_of_one<float>(p, x, begin, end);
@@ -235,8 +198,8 @@ namespace axon::cpu {
 
 HWY_EXPORT(rows);
 
-void float_rows(const Product& product, std::size_t begin, std::size_t end, std::byte* scratch) {
-  HWY_DYNAMIC_DISPATCH(rows)(product, begin, end, scratch);
+void float_rows(const Product& product, Range rows_wanted, Range tokens, std::byte* scratch) {
+  HWY_DYNAMIC_DISPATCH(rows)(product, rows_wanted, tokens, scratch);
 }
 
 }  // namespace axon::cpu

@@ -7,16 +7,23 @@
 
 namespace axon::cpu {
 
-// Rows of W that are decoded together, so that many tokens meet them.
+// Rows of W whose room the decoded blocks have, which many tokens meet: of long rows that many, a panel of their
+// columns at a time.
 inline constexpr std::size_t kFloatBlockRows = 16;
 
-// Of one thread, at a multiple of 64: the decoded rows, and one row of codes.
+// Of one thread, at a multiple of 64: decoded weights, and one row of codes.
 constexpr std::size_t float_scratch_bytes(std::size_t cols) {
   return kFloatBlockRows * sizeof(float) * round_up(cols, 16) + round_up(cols, 64);
 }
 
-// y[t,r] (+)= sum_k x[t,k] * W[r,k] for rows r in [begin, end) and all tokens t. Codes are decoded as
-// affine::decode_row does: float32(code) * scale + bias.
-void float_rows(const Product& product, std::size_t begin, std::size_t end, std::byte* scratch);
+// Consecutive rows of W, or tokens.
+struct Range {
+  std::size_t begin, end;
+};
+
+// y[t,r] (+)= sum_k x[t,k] * W[r,k] for these rows r and tokens t. Codes are decoded as affine::decode_row does:
+// float32(code) * scale + bias. Of a product with several tokens, a sum is the same whatever rows and tokens come with
+// it.
+void float_rows(const Product& product, Range rows, Range tokens, std::byte* scratch);
 
 }  // namespace axon::cpu
