@@ -43,7 +43,8 @@ Past read_past(const KvCache& cache, std::size_t head, std::uint64_t first, std:
 // What the cache would hold of `value`: a prompt that is cut elsewhere must give the same logits, so tokens of this
 // call are rounded exactly as those that come back from the cache.
 double as_stored(const KvCache& cache, float value) {
-  return cache.layout == nullptr && cache.dtype == DType::kF16 ? double{f16_to_float(float_to_f16(value))} : double{value};
+  return cache.layout == nullptr && cache.dtype == DType::kF16 ? double{f16_to_float(float_to_f16(value))}
+                                                               : double{value};
 }
 
 }  // namespace

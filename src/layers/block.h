@@ -22,20 +22,25 @@ struct BlockWeights {
 
 // The numbers that a block's work depends on beside its weights.
 struct BlockShape {
-  std::size_t hidden, inner, state;  // D, E, N
-  std::size_t window;                // W
+  SsmShape ssm;
+  std::size_t heads, window, taps;  // H, W, K
   MoeShape moe;
   float eps;
+  std::size_t hidden() const { return ssm.hidden; }
+  // The widest input of any linear layer, and the most calls of linear_forward at once.
+  std::size_t in_max() const;
+  std::size_t calls_max() const;
 };
 
 // Mixer and MoE never run at once, so they share their bytes.
 struct BlockScratch {
   Mat<float> normed;  // [T, D]
+  LinearScratch linear;
   SsmScratch ssm;
   SwaScratch swa;
   MoeScratch moe;
   BlockScratch() = default;
-  BlockScratch(Carver& carver, std::size_t tokens_max, const BlockShape& shape);
+  BlockScratch(Carver& carver, std::size_t tokens_max, const BlockShape& shape, const AdapterNeeds& needs = {});
 };
 
 // x [T, D], in place; `layer` selects the block's part of `state`.

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <vector>
 
@@ -72,6 +73,14 @@ void expect_rows(const Matrix& came, const std::vector<std::vector<double>>& exp
 }
 
 constexpr std::size_t D = 12, F = 20, X = 5, kTopK = 2, T = 17;
+constexpr std::size_t E = 10, N = 3, K = 4;
+constexpr std::size_t H = 3, A = D / H, kWindow = 4;
+constexpr BlockShape kShape{.ssm = {.hidden = D, .inner = E, .state = N},
+                            .heads = H,
+                            .window = kWindow,
+                            .taps = K,
+                            .moe = {.hidden = D, .experts = X, .top_k = kTopK, .ffn = F},
+                            .eps = 1e-5f};
 
 struct Moe {
   Matrix router{X, D, 1}, gate{X * F, D, 2, 0.3f}, up{X * F, D, 3, 0.3f}, down{X * D, F, 4, 0.3f}, shared_gate{1, D, 5};
@@ -112,7 +121,7 @@ struct Moe {
 TEST(Moe, EqualsEveryTokenForItself) {
   const Moe moe;
   ReferenceDevice device(Arithmetic::kExact);
-  Workspace<MoeScratch, std::size_t, MoeShape> space(T, Moe::shape());
+  Workspace<BlockScratch, std::size_t, BlockShape> space(T, kShape);
   for (const std::size_t tokens : {std::size_t{1}, std::size_t{2}, T}) {
     Matrix x(tokens, D, 20), residual(tokens, D, 21);
     std::vector<std::vector<double>> expected;
@@ -120,7 +129,7 @@ TEST(Moe, EqualsEveryTokenForItself) {
       expected.push_back(moe.expected(row_of(x, t)));
       for (std::size_t i = 0; i < D; ++i) expected[t][i] += double{residual.at(t, i)};
     }
-    moe_forward(device, moe.weights(), Moe::shape(), x.mat(), space.scratch, residual.mat());
+    moe_forward(device, moe.weights(), Moe::shape(), x.mat(), space.scratch.moe, space.scratch.linear, residual.mat());
     expect_rows(residual, expected);
   }
 }
@@ -133,20 +142,18 @@ TEST(Moe, CrowdedAndEmptyExperts) {
     moe.router.values[1 * D + i] = 3.5f;
   }
   ReferenceDevice device(Arithmetic::kExact);
-  Workspace<MoeScratch, std::size_t, MoeShape> space(T, Moe::shape());
+  Workspace<BlockScratch, std::size_t, BlockShape> space(T, kShape);
   Matrix x(T, D, 20), residual(T, D, 21, 0.0f);
   for (float& v : x.values) v = 1.0f + 0.01f * v;
-  moe_forward(device, moe.weights(), Moe::shape(), x.mat(), space.scratch, residual.mat());
+  moe_forward(device, moe.weights(), Moe::shape(), x.mat(), space.scratch.moe, space.scratch.linear, residual.mat());
   std::vector<std::vector<double>> expected;
   for (std::size_t t = 0; t < T; ++t) {
-    EXPECT_EQ(space.scratch.chosen.row(t)[0], 3u);
-    EXPECT_EQ(space.scratch.chosen.row(t)[1], 1u);
+    EXPECT_EQ(space.scratch.moe.chosen.row(t)[0], 3u);
+    EXPECT_EQ(space.scratch.moe.chosen.row(t)[1], 1u);
     expected.push_back(moe.expected(row_of(x, t)));
   }
   expect_rows(residual, expected);
 }
-
-constexpr std::size_t E = 10, N = 3, K = 4;
 
 struct Ssm {
   Matrix in_proj{2 * E, D, 1}, taps{K, E, 2, 0.5f}, conv_bias{1, E, 3}, x_proj{2 * N + 1, E, 4}, dt_weight{1, E, 5};
@@ -195,20 +202,19 @@ TEST(Ssm, EqualsItsRecurrenceInAnyPieces) {
   Ssm ssm;
   ReferenceDevice device(Arithmetic::kExact);
   const std::vector<LayerStateShape> shapes = {{.inner = E, .state = N, .taps = K}};
-  Workspace<SsmScratch, std::size_t, std::size_t, std::size_t> space(T, E, N);
+  Workspace<BlockScratch, std::size_t, BlockShape> space(T, kShape);
   for (const std::size_t piece : {std::size_t{1}, std::size_t{2}, std::size_t{5}, T}) {
     SequenceState state = SequenceState::create(space.ledger, shapes, DType::kF32).value();
     Matrix x(T, D, 30), residual(T, D, 31, 0.0f);
     for (std::size_t at = 0; at < T; at += piece) {
       const std::size_t n = std::min(piece, T - at);
-      ssm_forward(device, ssm.weights(), x.mat().rows_from(at, n), state.ssm(0), space.scratch,
-                  residual.mat().rows_from(at, n));
+      const std::array<axon::Run, 1> run = {axon::Run{0, n, false}};
+      ssm_forward(device, ssm.weights(), x.mat().rows_from(at, n), run, state.ssm(0), space.scratch.ssm,
+                  space.scratch.linear, residual.mat().rows_from(at, n));
     }
     expect_rows(residual, ssm.expected(x));
   }
 }
-
-constexpr std::size_t H = 3, A = D / H, kWindow = 4;
 
 struct Swa {
   Matrix q{D, D, 1, 0.5f}, k{D, D, 2, 0.5f}, v{D, D, 3}, o{D, D, 4};
@@ -242,14 +248,14 @@ TEST(Swa, EqualsItsMaskInAnyPieces) {
   const Swa swa;
   ReferenceDevice device(Arithmetic::kExact);
   const std::vector<LayerStateShape> shapes = {{.attention = true, .heads = H, .head_dim = A, .capacity = kWindow}};
-  Workspace<SwaScratch, std::size_t, std::size_t> space(T, D);
+  Workspace<BlockScratch, std::size_t, BlockShape> space(T, kShape);
   for (const std::size_t piece : {std::size_t{1}, std::size_t{3}, kWindow, kWindow + 1, T}) {
     SequenceState state = SequenceState::create(space.ledger, shapes, DType::kF32).value();
     Matrix x(T, D, 40), residual(T, D, 41, 0.0f);
     for (std::size_t at = 0; at < T; at += piece) {
       const std::size_t n = std::min(piece, T - at);
-      swa_forward(device, swa.weights(), x.mat().rows_from(at, n), state.kv(0), at, kWindow, space.scratch,
-                  residual.mat().rows_from(at, n));
+      swa_forward(device, swa.weights(), x.mat().rows_from(at, n), state.kv(0), at, kWindow, space.scratch.swa,
+                  space.scratch.linear, residual.mat().rows_from(at, n));
     }
     expect_rows(residual, swa.expected(x));
   }
@@ -260,7 +266,6 @@ TEST(Block, AddsMixerThenMoe) {
   Ssm ssm;
   const Moe moe;
   const Matrix norm1(1, D, 50), norm2(1, D, 51);
-  const BlockShape shape{.hidden = D, .inner = E, .state = N, .window = kWindow, .moe = Moe::shape(), .eps = 1e-5f};
   const auto normed = [&](const Matrix& x, const Matrix& weight) {
     Matrix out = x;
     for (std::size_t t = 0; t < x.rows; ++t) {
@@ -272,7 +277,7 @@ TEST(Block, AddsMixerThenMoe) {
     }
     return out;
   };
-  Workspace<BlockScratch, std::size_t, BlockShape> space(T, shape);
+  Workspace<BlockScratch, std::size_t, BlockShape> space(T, kShape);
   ReferenceDevice device(Arithmetic::kExact);
   for (const bool with_moe : {false, true}) {
     Matrix x(T, D, 60), expected = x;
@@ -294,7 +299,7 @@ TEST(Block, AddsMixerThenMoe) {
         SequenceState::create(space.ledger, std::vector<LayerStateShape>{{.inner = E, .state = N, .taps = K}},
                               DType::kF32)
             .value();
-    block_forward(device, weights, shape, state, 0, space.scratch, x.mat());
+    block_forward(device, weights, kShape, state, 0, space.scratch, x.mat());
     std::vector<std::vector<double>> rows;
     for (std::size_t t = 0; t < T; ++t) rows.push_back(row_of(expected, t));
     expect_rows(x, rows);

@@ -204,7 +204,7 @@ Result<Model> Model::load(const Config& config, Safetensors file, const WeightsP
       return;
     }
     if (item.stored.file == nullptr) {  // a tied head that the file leaves out
-      *std::get<Weight*>(slot) = model.weights_.embed_tokens;
+      *std::get<Linear*>(slot) = model.weights_.embed_tokens;
       return;
     }
     if (Status finite = check_finite(spec, item.stored, item.in_place); !finite.ok()) {
@@ -213,7 +213,7 @@ Result<Model> Model::load(const Config& config, Safetensors file, const WeightsP
     }
     if (item.in_place) {
       for (const auto& part : item.stored.parts) populate(*item.stored.file, part, pool);
-      *std::get<Weight*>(slot) = item.stored.weight(spec.rows(), spec.cols());
+      *std::get<Linear*>(slot) = item.stored.weight(spec.rows(), spec.cols());
       return;
     }
     std::size_t z = 0;
@@ -229,7 +229,7 @@ Result<Model> Model::load(const Config& config, Safetensors file, const WeightsP
       } else {
         convert(item.stored.weight(spec.rows(), spec.cols()), item.stored, to, rows, pool);
       }
-      *std::get<Weight*>(slot) = to;
+      *std::get<Linear*>(slot) = to;
     } else {
       const std::span<const float> values = load_values(item, home.values);
       for (std::size_t e = 0; e < values.size() && !error; ++e) {

@@ -45,9 +45,10 @@ Result<WeightsPlan> plan_weights(const Config& config, const Safetensors& file, 
 struct ModelWorkspace {
   Mat<float> source;  // [T, S]
   Mat<float> x;       // [T, D] residual stream
+  Mat<float> h;       // [T, R] of the projections' adapters
   BlockScratch block;
   ModelWorkspace() = default;
-  ModelWorkspace(Carver& carver, std::size_t tokens_max, const Config& config);
+  ModelWorkspace(Carver& carver, std::size_t tokens_max, const Config& config, const AdapterNeeds& needs = {});
 };
 
 BlockShape block_shape(const Config& config);
@@ -65,6 +66,8 @@ class Model {
 
   const Config& config() const { return config_; }
   const ModelWeights& weights() const { return weights_; }
+  // f(name, linear) for every matrix that an adapter may sit on, by its name in the tensor list, in that order.
+  void each_linear(const std::function<void(const std::string&, Linear&)>& f);
   // The longest stretch of memory that weights fill, starting at a multiple of 64: for measuring how fast this machine
   // reads, with no memory for that alone.
   std::span<const std::byte> largest_block() const { return largest_block_; }

@@ -84,10 +84,10 @@ class Walk {
     matrix("moe.shared_expert.down_proj", {D, F}, w.shared_down_proj);
   }
 
-  void matrix(std::string_view name, Shape shape, Weight& slot, TensorUse use = TensorUse::kMatrix) {
+  void matrix(std::string_view name, Shape shape, Linear& slot, TensorUse use = TensorUse::kMatrix) {
     matrix(name, shape, slot, use, {Init::kUniform, 1 / std::sqrt(double(shape[shape.rank() - 1]))});
   }
-  void matrix(std::string_view name, Shape shape, Weight& slot, TensorUse use, Init init) {
+  void matrix(std::string_view name, Shape shape, Linear& slot, TensorUse use, Init init) {
     emit(name, ".weight", shape, use, &slot, init);
   }
   void vector(std::string_view name, std::string_view suffix, Shape shape, std::span<const float>& slot, Init init) {

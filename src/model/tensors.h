@@ -15,10 +15,10 @@
 namespace axon {
 
 struct ModelWeights {
-  Weight embed_tokens;  // [V, S]
-  Weight input_proj;    // [D, S]
-  Weight output_proj;   // [S, D]
-  Weight lm_head;       // [V, S]; the embedding itself when tied
+  Linear embed_tokens;  // [V, S]
+  Linear input_proj;    // [D, S]
+  Linear output_proj;   // [S, D]
+  Linear lm_head;       // [V, S]; the embedding itself when tied
   std::vector<BlockWeights> blocks;
 };
 
@@ -62,7 +62,7 @@ struct TensorSpec {
 };
 
 // Where a loaded tensor goes.
-using TensorSlot = std::variant<Weight*, Mat<const float>*, std::span<const float>*>;
+using TensorSlot = std::variant<Linear*, Mat<const float>*, std::span<const float>*>;
 
 // Prepares weights.blocks for the config's layer kinds, then visits every tensor in file order: embedding, projections,
 // layers from first to last, head.

@@ -1,7 +1,6 @@
 #include "kernels/cpu/cpu_device.h"
 
 #include <algorithm>
-#include <chrono>
 #include <utility>
 
 #include "kernels/cpu/conv.h"
@@ -9,6 +8,7 @@
 #include "kernels/cpu/embed.h"
 #include "kernels/cpu/moe.h"
 #include "kernels/cpu/norm.h"
+#include "kernels/cpu/stopwatch.h"
 
 namespace axon::cpu {
 namespace {
@@ -19,20 +19,6 @@ MatmulLimits matmul_limits(const DeviceLimits& limits) {
           .rows_of_x_max = limits.rows_of_x_max,
           .bf16_cols_max = limits.bf16_cols_max};
 }
-
-// Adds what passes while it lives.
-class Stopwatch {
- public:
-  explicit Stopwatch(double& seconds) : seconds_(seconds) {}
-  Stopwatch(const Stopwatch&) = delete;
-  Stopwatch& operator=(const Stopwatch&) = delete;
-  ~Stopwatch() { seconds_ += std::chrono::duration<double>(Clock::now() - start_).count(); }
-
- private:
-  using Clock = std::chrono::steady_clock;
-  double& seconds_;
-  const Clock::time_point start_ = Clock::now();
-};
 
 std::uint64_t bytes_of(Mat<const float> m) { return std::uint64_t{m.rows} * m.cols * sizeof(float); }
 

@@ -10,12 +10,65 @@
 namespace axon::cpu {
 
 // The verbs of Device.
-enum class Verb { kMatmul, kEmbed, kRmsNorm, kConvSilu, kScan, kRotate, kAttend, kAppend, kRoute, kSwiglu, kCombine };
-inline constexpr std::size_t kVerbs = 11;
+enum class Verb {
+  kMatmul,
+  kEmbed,
+  kRmsNorm,
+  kConvSilu,
+  kScan,
+  kRotate,
+  kAttend,
+  kAppend,
+  kRoute,
+  kSwiglu,
+  kCombine,
+  kMatmulTransposed,
+  kAddOuter,
+  kScaleColumns,
+  kAddColumnDots,
+  kDropout,
+  kRmsNormBackward,
+  kConvSiluBackward,
+  kScanBackward,
+  kAttendAlone,
+  kAttendBackward,
+  kRouteBackward,
+  kSwigluBackward,
+  kCombineBackward,
+  kAddRows,
+  kCrossEntropy,
+  kCrossEntropyBackward
+};
+inline constexpr std::size_t kVerbs = 27;
 
 constexpr std::string_view name_of(Verb verb) {
-  constexpr std::array<std::string_view, kVerbs> kNames = {
-      "matmul", "embed", "rms_norm", "conv_silu", "scan", "rotate", "attend", "append", "route", "swiglu", "combine"};
+  constexpr std::array<std::string_view, kVerbs> kNames = {"matmul",
+                                                           "embed",
+                                                           "rms_norm",
+                                                           "conv_silu",
+                                                           "scan",
+                                                           "rotate",
+                                                           "attend",
+                                                           "append",
+                                                           "route",
+                                                           "swiglu",
+                                                           "combine",
+                                                           "matmul_transposed",
+                                                           "add_outer",
+                                                           "scale_columns",
+                                                           "add_column_dots",
+                                                           "dropout",
+                                                           "rms_norm_backward",
+                                                           "conv_silu_backward",
+                                                           "scan_backward",
+                                                           "attend_alone",
+                                                           "attend_backward",
+                                                           "route_backward",
+                                                           "swiglu_backward",
+                                                           "combine_backward",
+                                                           "add_rows",
+                                                           "cross_entropy",
+                                                           "cross_entropy_backward"};
   return kNames[static_cast<std::size_t>(verb)];
 }
 

@@ -65,4 +65,23 @@ void matmul(const Product& p, Arithmetic arithmetic) {
   }
 }
 
+void matmul_transposed(const Product& p) {
+  const std::size_t tokens = p.x_rows.empty() ? p.x.rows : p.x_rows.size();
+  AXON_CHECK(p.x.cols == p.weight.rows && p.y.rows == tokens && p.y.cols == p.weight.cols);
+  std::vector<std::vector<double>> sums(tokens, std::vector<double>(p.weight.cols, 0.0));
+  for (std::size_t r = 0; r < p.weight.rows; ++r) {
+    const std::vector<double> w = weights(p.weight, r);
+    for (std::size_t t = 0; t < tokens; ++t) {
+      const double x = static_cast<double>(p.x.row_ptr(p.x_rows.empty() ? t : p.x_rows[t])[r]);
+      for (std::size_t k = 0; k < w.size(); ++k) sums[t][k] += w[k] * x;
+    }
+  }
+  for (std::size_t t = 0; t < tokens; ++t) {
+    for (std::size_t k = 0; k < p.weight.cols; ++k) {
+      float& y = p.y.row_ptr(t)[k];
+      y = static_cast<float>(p.add ? static_cast<double>(y) + sums[t][k] : sums[t][k]);
+    }
+  }
+}
+
 }  // namespace axon::reference
