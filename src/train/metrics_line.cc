@@ -28,6 +28,7 @@ void walk_line(Walk& walk, Line& line) {
   if constexpr (std::is_same_v<L, EventMetrics>) {
     walk("event", line.event);
     walk("detail", line.detail);
+    walk("state", line.state);
     walk("celsius", line.celsius);
   } else {
     walk("update", line.update);
@@ -60,7 +61,8 @@ class Writer {
     put(key, std::isfinite(value) ? fmt::format("{}", value) : "null");
   }
   void operator()(std::string_view key, const std::string& value) { put(key, json_quote(value)); }
-  void operator()(std::string_view key, const std::optional<double>& value) {
+  template <class T>
+  void operator()(std::string_view key, const std::optional<T>& value) {
     if (value) (*this)(key, *value);
   }
   void pairs(const std::optional<PairMetrics>& value) {
@@ -94,8 +96,9 @@ class Reader {
     if (text == nullptr) return refuse(key, "a string", *value);
     out = *text;
   }
-  void operator()(std::string_view key, std::optional<double>& out) {
-    if (const JsonValue* value = line_.find(key)) number(key, *value, out.emplace());
+  template <class T>
+  void operator()(std::string_view key, std::optional<T>& out) {
+    if (line_.find(key) != nullptr) (*this)(key, out.emplace());
   }
   void pairs(std::optional<PairMetrics>& out) {
     if (line_.find("reward_margin") != nullptr) walk_pairs(*this, out.emplace());

@@ -36,7 +36,7 @@ struct TrainMetrics {
   Bytes memory;        // the process's resident memory
   std::optional<double> celsius{};
   std::uint64_t ranks = 0;    // of the adapters that learned in this step
-  double paused_seconds = 0;  // since the start of the process, for heat
+  double paused_seconds = 0;  // before this step, for heat
   std::optional<PairMetrics> pairs{};
 };
 
@@ -52,7 +52,8 @@ struct ValidationMetrics {
 struct EventMetrics {
   std::uint64_t step = 0;
   std::string event;
-  std::string detail{};  // "thermal": what the governor decided, "half rank"
+  std::string detail{};
+  std::optional<std::string> state{};  // "thermal": what holds from here on: "full", "half-rank", "pause", "stop"
   std::optional<double> celsius{};
 };
 

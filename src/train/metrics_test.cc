@@ -74,6 +74,17 @@ TEST(MetricsLine, IsOneObjectWithStableKeys) {
             R"({"kind":"event","step":0,"event":"start","detail":"a \"b\"\n"})");
 }
 
+TEST(MetricsLine, AThermalEventHasAState) {
+  const EventMetrics hot{.step = 3, .event = "thermal", .detail = "76.0 C", .state = "half-rank", .celsius = 76};
+  const std::string text = metrics_text(hot);
+  EXPECT_EQ(text, R"({"kind":"event","step":3,"event":"thermal","detail":"76.0 C","state":"half-rank","celsius":76})");
+  auto read = parse_metrics(text, "m");
+  ASSERT_TRUE(read.ok());
+  EXPECT_EQ(std::get<EventMetrics>(read.value()).state, "half-rank");
+  EXPECT_EQ(problem(R"({"kind":"event","step":3,"event":"thermal","detail":"","state":4})"),
+            R"(m: "state" must be a string, not 4)");
+}
+
 TEST(MetricsLine, WhatIsNotFiniteIsNull) {
   TrainMetrics line = trained(1);
   line.loss = std::numeric_limits<double>::quiet_NaN();
