@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/text.h"
 #include "plan/budget.h"
 #include "plan/solve.h"
 
@@ -77,8 +78,5 @@ std::string report_html(const PlanReport& report);
 // "--explain": the terms of the account, or of all whose names begin so ("weights"), line by line, and their sum.
 // kNotFound lists the accounts that there are.
 Result<std::string> explain_text(const Footprint& footprint, std::string_view account);
-
-// "4,096"
-std::string grouped(std::uint64_t number);
 
 }  // namespace axon

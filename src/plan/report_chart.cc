@@ -374,19 +374,4 @@ std::vector<ChartSeries> chart_series(const std::vector<PlanCell>& curve) {
 
 std::string chart_svg(const PlanReport& report) { return report.curve.empty() ? "" : Chart(report).draw(); }
 
-std::string escaped(std::string_view text) {
-  std::string out;
-  for (const char c : printable(text)) {
-    switch (c) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '"': out += "&quot;"; break;
-      case '\'': out += "&#39;"; break;
-      default: out += c;
-    }
-  }
-  return out;
-}
-
 }  // namespace axon

@@ -20,7 +20,4 @@ std::vector<ChartSeries> chart_series(const std::vector<PlanCell>& curve);
 // An <svg> element with its own style, light and dark; empty when the curve is. Contexts must rise.
 std::string chart_svg(const PlanReport& report);
 
-// For element content and quoted attributes; control characters and broken UTF-8 do not pass.
-std::string escaped(std::string_view text);
-
 }  // namespace axon

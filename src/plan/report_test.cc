@@ -126,21 +126,6 @@ TEST(ReportWords, NumbersOfParameters) {
   EXPECT_EQ(short_count(671'000'000'000), "671 B");
   EXPECT_EQ(short_count(1'040'000'000'000), "1.04 T");
   EXPECT_EQ(short_count(12'345), "12,345");
-  EXPECT_EQ(grouped(0), "0");
-  EXPECT_EQ(grouped(999), "999");
-  EXPECT_EQ(grouped(1000), "1,000");
-  EXPECT_EQ(grouped(18446744073709551615u), "18,446,744,073,709,551,615");
-}
-
-TEST(ReportWords, NothingUnprintablePasses) {
-  EXPECT_EQ(printable("plain, größer, 模型"), "plain, größer, 模型");
-  EXPECT_EQ(printable("a\x1b[31mb\nc"), "a\xEF\xBF\xBD[31mb c");
-  EXPECT_EQ(printable("\xFFx\xC3"), "\xEF\xBF\xBDx\xEF\xBF\xBD");
-  EXPECT_EQ(printable("\xE2\x80\xAE"
-                      "abc"),
-            "\xEF\xBF\xBD"
-            "abc");  // right-to-left override
-  EXPECT_EQ(printable("\xC0\xAF\xED\xA0\x80"), "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD");
 }
 
 TEST(ReportWords, FactsAndMachineInRows) {

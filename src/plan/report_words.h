@@ -9,12 +9,6 @@
 
 namespace axon {
 
-// Valid UTF-8 without control characters: names come from files and end on terminals and in pages. What is neither
-// becomes U+FFFD, a line break a space.
-std::string printable(std::string_view text);
-// Code points: the columns that printable text without wide characters takes.
-std::size_t display_width(std::string_view text);
-
 // "3.21 B", "65.5 M"
 std::string short_count(std::uint64_t number);
 // "~" before an estimate.
