@@ -14,7 +14,7 @@
 namespace axon::train {
 namespace {
 
-constexpr std::size_t kMany = 20'011;  // two blocks and a part
+constexpr std::size_t kMany = 100'011;  // twelve blocks and a part
 
 std::vector<float> draws(std::uint64_t seed, std::size_t count, float limit) {
   std::vector<float> out(count);
