@@ -33,11 +33,19 @@ void Curve::halve() {
 std::vector<Curve::Point> Curve::smoothed(double half_life) const {
   std::vector<Point> out = points_;
   const double keep = std::exp2(-1 / half_life);
+  std::vector<double> weights(out.size());
   double sum = 0, weight = 0;
-  for (Point& point : out) {
-    sum = keep * sum + point.value;
+  for (std::size_t i = 0; i < out.size(); ++i) {  // it and what is before
+    sum = keep * sum + points_[i].value;
     weight = keep * weight + 1;
-    point.value = sum / weight;
+    out[i].value = sum;
+    weights[i] = weight;
+  }
+  sum = weight = 0;
+  for (std::size_t i = out.size(); i-- > 0;) {  // what is after
+    out[i].value = (out[i].value + sum) / (weights[i] + weight);
+    sum = keep * (sum + points_[i].value);
+    weight = keep * (weight + 1);
   }
   return out;
 }

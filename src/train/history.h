@@ -21,8 +21,8 @@ class Curve {
   void add(std::uint64_t step, double value);
   const std::vector<Point>& points() const { return points_; }
   bool empty() const { return points_.empty(); }
-  // The values of each point as an exponential mean of it and those before, whose weights halve every `half_life`
-  // points.
+  // Each value as a mean of it and its neighbours on both sides, whose weights halve every `half_life` points: a mean
+  // of the past alone would lag behind.
   std::vector<Point> smoothed(double half_life) const;
 
  private:

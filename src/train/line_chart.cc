@@ -10,7 +10,7 @@ namespace axon::train {
 namespace {
 
 // Units of the picture: pixels where it is not scaled.
-constexpr double kWidth = 860, kHeight = 270, kTop = 46, kBottom = 40, kRight = 16;
+constexpr double kWidth = 860, kHeight = 270, kTop = 46, kBottom = 40, kRight = 34;
 constexpr double kLetter = 7.3;  // at most, of a letter on average at 12.5 px
 constexpr std::size_t kMostTips = 160;
 constexpr double kOutliers = 0.005;  // of the faint values, which do not stretch the picture
@@ -156,7 +156,7 @@ class Picture {
 
   void heading() {
     put(R"(<text class="title" x="{:.1f}" y="20">{}</text>)", 20.0, escaped(chart_.title));
-    double at = 20 + 8.4 * static_cast<double>(display_width(chart_.title)) + 10;
+    double at = 20 + 8.8 * static_cast<double>(display_width(chart_.title)) + 10;
     put(R"(<text class="soft" x="{:.1f}" y="20">{}</text>)", at, escaped(chart_.unit));
     at += kLetter * static_cast<double>(display_width(chart_.unit)) + 24;
     for (const ChartLine& line : chart_.lines) {

@@ -44,7 +44,7 @@ tfoot th,tfoot td{font-weight:600}
 figure,tr{break-inside:avoid}figure svg.axon-training{min-width:0}.wide{overflow:visible}}
 )";
 
-constexpr double kSmoothing = 40;  // half-lives over a run
+constexpr double kSmoothing = 60;  // half-lives over a run
 
 std::string duration_words(double seconds) {
   if (seconds < 99.95) return fmt::format("{:.1f} s", seconds);
@@ -138,7 +138,10 @@ class Page {
   void charts() {
     put("<section>\n<h2>Curves</h2>");
     chart(loss_chart(history_, "Loss"),
-          fmt::format("Smoothed: an exponential mean whose weights halve every {}th of the run.", kSmoothing));
+          fmt::format(
+              "Smoothed: a mean over neighbours, whose weights halve with every {:.0f}th of the run between. Of more "
+              "than {} steps, several are one point.",
+              kSmoothing, grouped(Curve::kMost)));
     if (!history_.reward_margin.empty()) {
       chart(raw_and_smoothed("Reward margin", "chosen minus rejected", history_.reward_margin));
       chart(raw_and_smoothed("Reward accuracy", "share of pairs", history_.reward_accuracy));
