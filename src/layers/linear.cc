@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "tensor/dtype.h"
+
 namespace axon {
 namespace {
 
@@ -41,6 +43,19 @@ void low_rank(Device& device, const LinearCall& c, const LinearScratch& s) {
   device.matmul({&product, 1});
 }
 
+void round_half(Mat<float> m) {
+  for (std::size_t t = 0; t < m.rows; ++t) {
+    for (float& v : m.row(t)) v = f16_to_float(float_to_f16(v));
+  }
+}
+void add_rounded(Device& device, const LinearCall& c, Mat<const float> h) {
+  device.matmul_transposed(weight_of(c.linear.adapter->b), h, c.own);
+  round_half(c.own);
+  for (std::size_t t = 0; t < c.y.rows; ++t) {
+    for (std::size_t i = 0; i < c.y.cols; ++i) c.y.row_ptr(t)[i] += c.own.row_ptr(t)[i];
+  }
+}
+
 // y before it is added to anything.
 Mat<float> sum_of(const LinearCall& c) { return c.linear.adapter->dora() && c.add ? c.own : c.y; }
 
@@ -72,7 +87,11 @@ void linear_forward(Device& device, std::span<const LinearCall> calls, const Lin
     if (a == nullptr) continue;
     const Mat<float> h = ranks_of(c.h, *a);
     device.scale_columns(h, a->scale, h, /*add=*/false);
-    s.products[count++] = {weight_of(a->b), h, {}, sum_of(c), /*add=*/true};
+    if (a->half) {
+      add_rounded(device, c, h);
+    } else {
+      s.products[count++] = {weight_of(a->b), h, {}, sum_of(c), /*add=*/true};
+    }
   }
   if (count == 0) return;
   device.matmul_transposed(s.products.first(count));
@@ -137,7 +156,12 @@ void linear_backward(Device& device, std::span<const LinearBack> calls, const Li
   if (count != 0) device.matmul_transposed(s.products.first(count));
   for (const LinearBack& back : calls) {
     const Adapter* a = back.forward.linear.adapter;
-    if (a != nullptr) adapter_backward(device, back, a->dora() ? Mat<const float>(back.scaled) : back.dy, s);
+    if (a == nullptr) continue;
+    if (a->half) {
+      for (std::size_t t = 0; t < back.dy.rows; ++t) std::ranges::copy(back.dy.row(t), back.scaled.row_ptr(t));
+      round_half(back.scaled);
+    }
+    adapter_backward(device, back, a->dora() || a->half ? Mat<const float>(back.scaled) : back.dy, s);
   }
 }
 

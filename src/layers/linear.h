@@ -24,6 +24,7 @@ struct Adapter {
   Mat<float> db;              // [<= R, out]
   std::span<float> dcolumns;  // [out]: sum over tokens of dy * y, DoRA
   std::uint64_t stream = 0;   // of its dropout
+  bool half = false;          // what it adds is rounded to float16, there and back: the original's cast to x's type
   std::size_t rank() const { return a.rows; }
   bool dora() const { return !columns.empty(); }
 };
@@ -46,7 +47,8 @@ struct AdapterNeeds {
   std::size_t rank = 0;  // the largest; 0: no adapters
   bool dora = false;     // outputs that are added somewhere are first kept by themselves
   bool dropout = false;
-  bool backward = false;  // the way back will be taken
+  bool half_input = false;  // that of input_proj rounds (Adapter::half)
+  bool backward = false;    // the way back will be taken
 };
 
 // Room for the products of one call, and what of it is for dropout.
@@ -69,6 +71,7 @@ struct LinearCall {
   Mat<float> y;                           // [T, out]
   Mat<float> h;                           // [T, >= R]: left behind s A x; an adapter's alone
   bool add = false;
+  // With Adapter::half: scratch.
   Mat<float> own = {};  // [T, out]: with DoRA and `add`, left behind: the sum W x + s B (A x)
 };
 

@@ -206,6 +206,14 @@ void AdapterSet::learn(std::span<float> gradients) {
   bind();
 }
 
+void AdapterSet::round_input() {
+  std::size_t i = 0;
+  for (const AdaptedLinear& linear : shape_.linears) {
+    if (linear.name == "input_proj") adapters_[i].half = true;
+    i += linear.count();
+  }
+}
+
 void AdapterSet::learn_ranks(std::size_t count) {
   ranks_learning_ = count;
   bind();

@@ -80,6 +80,8 @@ class AdapterSet {
 
   // Where gradients go, [parameters]; a magnitude's comes as the sum of dy * y (finish_gradients).
   void learn(std::span<float> gradients);
+  // What input_proj's adapter adds is rounded to float16 (Adapter::half).
+  void round_input();
   // Only the first `count` ranks of each adapter learn from here on.
   void learn_ranks(std::size_t count);
   std::size_t ranks_learning() const { return ranks_learning_; }

@@ -22,7 +22,8 @@ void TrainingPass::carve(const Config& c, const TrainingShape& shape, Carvers& t
   source_ = to.activations.mat<float>(chunk, c.d_source_model);
   input_h_ = to.activations.mat<float>(chunk, rank);
   input_dh_ = to.activations.mat<float>(chunk, rank);
-  input_scaled_ = to.activations.mat<float>(shape.row.needs.dora ? chunk : 0, c.hidden_dim);
+  input_scaled_ =
+      to.activations.mat<float>(shape.row.needs.dora || shape.row.needs.half_input ? chunk : 0, c.hidden_dim);
   loss_ = LossScratch(to.loss, shape.loss_rows, c.d_source_model, c.vocab_size, c.hidden_dim, shape.row.needs);
 }
 
@@ -85,6 +86,17 @@ LinearScratch TrainingPass::linear() const {
   return linear;
 }
 
+LinearCall TrainingPass::input_call(Mat<const float> source, std::size_t first) const {
+  const std::size_t count = source.rows;
+  return {model_->weights().input_proj,
+          source,
+          {},
+          inputs_[0].rows_from(first, count),
+          input_h_.rows_from(0, count),
+          /*add=*/false,
+          input_scaled_.rows == 0 ? input_scaled_ : input_scaled_.rows_from(0, count)};
+}
+
 void TrainingPass::forward(std::span<const std::uint32_t> ids, const Row& row) {
   AXON_CHECK(ids.size() == row.tokens && ids.size() <= ids_.size() && row.starts.size() <= starts_.size());
   std::ranges::copy(ids, ids_.begin());
@@ -97,7 +109,7 @@ void TrainingPass::forward(std::span<const std::uint32_t> ids, const Row& row) {
     const std::size_t count = std::min(scratch_.chunk, ids.size() - first);
     const Mat<float> source = source_.rows_from(0, count);
     device_->embed(w.embed_tokens, ids.subspan(first, count), source);
-    const LinearCall input{w.input_proj, source, {}, inputs_[0].rows_from(first, count), input_h_.rows_from(0, count)};
+    const LinearCall input = input_call(source, first);
     linear_forward(*device_, {&input, 1}, at);
     at.first_token += count;
   }

@@ -62,6 +62,7 @@ class TrainingPass {
   void carve(const Config& config, const TrainingShape& shape, Carvers& carvers);
   HeadWeights head() const { return {model_->weights().output_proj, model_->weights().lm_head}; }
   LinearScratch linear() const;
+  LinearCall input_call(Mat<const float> source, std::size_t first) const;
 
   const Model* model_ = nullptr;
   Device* device_ = nullptr;

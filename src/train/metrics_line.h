@@ -33,7 +33,7 @@ struct TrainMetrics {
   std::uint64_t tokens = 0;  // of this step, on all processes
   double tokens_per_second = 0;
   double seconds = 0;  // this step took, pauses not counted
-  Bytes memory;        // the process's resident memory
+  Bytes memory;        // the process's largest resident memory so far
   std::optional<double> celsius{};
   std::uint64_t ranks = 0;    // of the adapters that learned in this step
   double paused_seconds = 0;  // before this step, for heat

@@ -1,0 +1,151 @@
+#include "train/checkpoint.h"
+
+#include <algorithm>
+#include <charconv>
+#include <filesystem>
+#include <vector>
+
+#include "io/atomic_file.h"
+#include "io/safetensors.h"
+
+namespace axon::train {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kPrefix = "step-";
+constexpr const char* kFile = "state.safetensors";
+constexpr const char* kFormat = "bit-axon training state 1";
+
+std::optional<std::uint64_t> step_of(const std::string& name) {
+  if (!name.starts_with(kPrefix)) return std::nullopt;
+  std::uint64_t step = 0;
+  const char* const end = name.data() + name.size();
+  const auto [at, error] = std::from_chars(name.data() + kPrefix.size(), end, step);
+  if (error != std::errc() || at != end) return std::nullopt;
+  return step;
+}
+
+std::vector<std::uint64_t> steps_in(const std::string& folder) {
+  std::vector<std::uint64_t> steps;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    if (const auto step = step_of(entry.path().filename().string())) steps.push_back(*step);
+  }
+  std::sort(steps.begin(), steps.end());
+  return steps;
+}
+
+struct Named {
+  const char* name;
+  std::span<float> values;
+};
+std::vector<Named> named(const CheckpointArrays& a) {
+  std::vector<Named> list = {
+      {"values", a.values}, {"first_moments", a.first_moments}, {"second_moments", a.second_moments}};
+  if (!a.gradients.empty()) list.push_back({"gradients", a.gradients});
+  return list;
+}
+
+}  // namespace
+
+Result<Checkpoints> Checkpoints::open(const std::string& folder) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error) return make_error(ErrorCode::kIo, "{}: cannot be made: {}", folder, error.message());
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with(kPrefix) && name.find(".tmp-") != std::string::npos) fs::remove_all(entry.path(), error);
+  }
+  return Checkpoints(folder);
+}
+
+std::optional<std::uint64_t> Checkpoints::latest() const {
+  const std::vector<std::uint64_t> steps = steps_in(folder_);
+  return steps.empty() ? std::nullopt : std::optional(steps.back());
+}
+
+std::string Checkpoints::path_of(std::uint64_t step) const { return fmt::format("{}/{}{:08}", folder_, kPrefix, step); }
+
+Status Checkpoints::save(std::uint64_t step, const CheckpointArrays& arrays, const CheckpointNumbers& numbers,
+                         std::uint64_t keep, const std::function<Status(const std::string&)>& more) {
+  std::error_code error;
+  if (fs::exists(path_of(step), error)) return Ok{};  // of this very step: nothing has changed since
+  AtomicDirectory directory = AXON_TRY(AtomicDirectory::create(path_of(step)));
+  std::vector<TensorHeader> headers;
+  for (const Named& array : named(arrays)) {
+    TensorHeader header;
+    header.name = array.name;
+    header.dtype = DType::kF32;
+    header.shape = Shape{array.values.size()};
+    headers.push_back(std::move(header));
+  }
+  CheckpointNumbers metadata = numbers;
+  metadata["format"] = kFormat;
+  SafetensorsWriter writer = AXON_TRY(SafetensorsWriter::create(directory.path() + "/" + kFile, headers, metadata));
+  for (const Named& array : named(arrays)) AXON_TRY(writer.write(std::as_bytes(array.values)));
+  AXON_TRY(writer.finish());
+  if (more) AXON_TRY(more(directory.path()));
+  AXON_TRY(directory.finish());
+  const std::vector<std::uint64_t> steps = steps_in(folder_);
+  for (std::size_t i = 0; i + keep < steps.size(); ++i) fs::remove_all(path_of(steps[i]), error);
+  return Ok{};
+}
+
+Result<CheckpointNumbers> Checkpoints::numbers(std::uint64_t step) const {
+  const std::string path = path_of(step) + "/" + kFile;
+  const Safetensors file = AXON_TRY(Safetensors::open(path));
+  CheckpointNumbers numbers(file.metadata().begin(), file.metadata().end());
+  const auto format = numbers.find("format");
+  if (format == numbers.end() || format->second != kFormat) {
+    return make_error(ErrorCode::kCorrupt, "{}: expected the format \"{}\", came \"{}\"", path, kFormat,
+                      format == numbers.end() ? "" : format->second);
+  }
+  return numbers;
+}
+
+Status Checkpoints::load(std::uint64_t step, const CheckpointArrays& arrays) const {
+  const std::string path = path_of(step) + "/" + kFile;
+  const Safetensors file = AXON_TRY(Safetensors::open(path));
+  for (const Named& array : named(arrays)) {
+    const TensorView* view = file.find(array.name);
+    if (view == nullptr && std::string_view(array.name) == "gradients") {
+      std::ranges::fill(array.values, 0.0f);
+      continue;
+    }
+    const std::uint64_t came = view == nullptr ? 0 : view->shape.elements();
+    if (view == nullptr || view->dtype != DType::kF32 || came != array.values.size()) {
+      return make_error(ErrorCode::kCorrupt, "{}: tensor {} should have {} float32 values, but has {}", path,
+                        array.name, array.values.size(), came);
+    }
+    std::copy_n(view->bytes.data(), array.values.size_bytes(), reinterpret_cast<std::byte*>(array.values.data()));
+  }
+  return Ok{};
+}
+
+std::string exact_text(double value) { return fmt::format("{:a}", value); }
+
+Result<double> exact_double(const CheckpointNumbers& numbers, const std::string& key) {
+  const auto found = numbers.find(key);
+  if (found == numbers.end()) return make_error(ErrorCode::kCorrupt, "the checkpoint has no number \"{}\"", key);
+  char* end = nullptr;
+  const double value = std::strtod(found->second.c_str(), &end);
+  if (end != found->second.c_str() + found->second.size() || found->second.empty()) {
+    return make_error(ErrorCode::kCorrupt, "the checkpoint's {} is no number: \"{}\"", key, found->second);
+  }
+  return value;
+}
+
+Result<std::uint64_t> exact_count(const CheckpointNumbers& numbers, const std::string& key) {
+  const auto found = numbers.find(key);
+  if (found == numbers.end()) return make_error(ErrorCode::kCorrupt, "the checkpoint has no number \"{}\"", key);
+  std::uint64_t value = 0;
+  const char* const end = found->second.data() + found->second.size();
+  const auto [at, error] = std::from_chars(found->second.data(), end, value);
+  if (error != std::errc() || at != end) {
+    return make_error(ErrorCode::kCorrupt, "the checkpoint's {} is no whole number: \"{}\"", key, found->second);
+  }
+  return value;
+}
+
+}  // namespace axon::train
