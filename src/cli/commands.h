@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "thermal/policy.h"
+
 namespace axon::cli {
 
 inline constexpr int kExitOk = 0, kExitError = 1, kExitUsage = 2, kExitDoesNotFit = 3;
@@ -117,6 +119,31 @@ struct BenchmarkOptions : ModelOptions {
   std::string svg;
 };
 int benchmark_command(const BenchmarkOptions& options);
+
+struct TrainOptions {
+  std::string data, val_data, model, output;
+  std::string method = "sft", adapter = "lora", format = "peft";
+  std::size_t rank = 16;
+  std::optional<double> scale, alpha;
+  double dropout = 0;
+  std::vector<std::string> targets;
+  double learning_rate = 2e-4, min_learning_rate = 0, weight_decay = 0.01, max_grad_norm = 1, orpo_lambda = 0.1;
+  std::uint64_t warmup = 10;
+  std::string schedule = "cosine";
+  std::uint64_t max_steps = 0;
+  double epochs = 1;
+  std::size_t batch_size = 1, grad_accum = 4, max_seq_len = 2048, chunk = 512;
+  bool pack = false, mask_prompt = true, raw_completions = false, skip_bad = false;
+  std::uint64_t eval_every = 0, eval_batches = 0, save_every = 100, keep = 3, seed = 42;
+  bool resume = false, compat = false, exact = false;
+  std::string weights = "keep", memory_budget;
+  std::size_t threads = 0;
+  bool no_thermal = false;
+  ThermalLimits limits;
+  std::string thermal_trace;
+  bool json = false;
+};
+int train_command(const TrainOptions& options);
 
 // Parses the command line and runs the command. The exit status.
 int run_program(int argc, char** argv);

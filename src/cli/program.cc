@@ -12,95 +12,14 @@
 
 #include "cli/common.h"
 #include "cli/help.h"
+#include "cli/program.h"
+#include "cli/validators.h"
 #include "kernels/cpu/level.h"
 #include "plan/machines.h"
 #include "plan/solve.h"
 
 namespace axon::cli {
 namespace {
-
-// Values are judged while the command line is read, so that a wrong one is wrong usage and named with its option.
-// CLI11's own number checks take "-3" and what is too large for numbers of 20 digits, and nothing for 0.
-CLI::Validator whole_number(std::uint64_t min = 0, std::uint64_t max = std::numeric_limits<std::uint64_t>::max()) {
-  return CLI::Validator(
-      [min, max](std::string& text) {
-        std::uint64_t number = 0;
-        const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-        if (error != std::errc() || end != text.data() + text.size()) {
-          return fmt::format("expected a whole number, but got \"{}\"", text);
-        }
-        if (number >= min && number <= max) return std::string();
-        return fmt::format("expected a number from {} to {}, but got {}", min, max, number);
-      },
-      "");
-}
-
-CLI::Validator real_number(double min, double max) {
-  return CLI::Validator(
-      [min, max](std::string& text) {
-        double number = 0;
-        const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-        if (error == std::errc() && end == text.data() + text.size() && number >= min && number <= max)
-          return std::string();
-        return fmt::format("expected a number from {} to {}, but got \"{}\"", min, max, text);
-      },
-      "");
-}
-
-// What a parser of ours says of a text.
-template <class Parse>
-CLI::Validator parsed_by(Parse parse) {
-  return CLI::Validator(
-      [parse](std::string& text) {
-        const auto result = parse(text);
-        return result.ok() ? std::string() : result.error().message;
-      },
-      "");
-}
-
-std::vector<std::string> parts_of(const std::string& text) {
-  std::vector<std::string> parts(1);
-  for (const char c : text) {
-    if (c == ',') {
-      parts.emplace_back();
-    } else {
-      parts.back() += c;
-    }
-  }
-  return parts;
-}
-
-// What a parser of ours says of each part between commas. CLI11's delimiter() passes over an empty one, a slip.
-template <class Parse>
-CLI::Validator list_of(Parse parse) {
-  return CLI::Validator(
-      [parse](std::string& text) {
-        for (const std::string& part : parts_of(text)) {
-          const auto result = parse(part);
-          if (!result.ok()) return result.error().message;
-        }
-        return std::string();
-      },
-      "");
-}
-
-// Given again, it goes on.
-CLI::Option* add_list(CLI::App* app, const std::string& name, std::vector<std::string>& to, const std::string& help) {
-  return app->add_option_function<std::vector<std::string>>(
-      name,
-      [&to](const std::vector<std::string>& texts) {
-        to.clear();
-        for (const std::string& text : texts) {
-          for (std::string& part : parts_of(text)) to.push_back(std::move(part));
-        }
-      },
-      help);
-}
-
-Status check_not_empty(std::string_view text) {
-  if (!text.empty()) return Ok{};
-  return make_error(ErrorCode::kInvalidArgument, "expected a name, but got \"\"");
-}
 
 const std::size_t kTokensMax = std::size_t{1} << 30;
 
@@ -514,6 +433,7 @@ int run_program(int argc, char** argv) {
   PlanOptions plan;
   QuantizeOptions quantize;
   MergeOptions merge;
+  TrainOptions train;
   InitOptions init;
   InspectOptions inspect;
   EvaluateOptions evaluate;
@@ -522,6 +442,7 @@ int run_program(int argc, char** argv) {
   add_plan(program, plan);
   add_quantize(program, quantize);
   add_merge(program, merge);
+  add_train(program, train);
   add_init(program, init);
   add_inspect(program, inspect);
   add_evaluate(program, evaluate);
@@ -542,6 +463,7 @@ int run_program(int argc, char** argv) {
     if (program.got_subcommand("plan")) return flushed(plan_command(plan));
     if (program.got_subcommand("quantize")) return flushed(quantize_command(quantize));
     if (program.got_subcommand("merge")) return flushed(merge_command(merge));
+    if (program.got_subcommand("train")) return flushed(train_command(train));
     if (program.got_subcommand("init")) return flushed(init_command(init));
     if (program.got_subcommand("inspect")) return flushed(inspect_command(inspect));
     if (program.got_subcommand("evaluate")) return flushed(evaluate_command(evaluate));

@@ -45,6 +45,7 @@ using DataProgress = std::function<void(Bytes done, Bytes total)>;
 // an example reads its line again. Lines in another format than the first are malformed.
 class JsonlExamples : public ExampleSource {
  public:
+  static constexpr std::size_t kBytesPerLine = 32;  // of the account
   // What open() will take from the ledger (account::kTrainingData), from the number of lines alone.
   static Result<Bytes> measure(const std::string& path);
   // kCorrupt or kInvalidArgument "FILE:LINE: reason" for a malformed line; kInvalidArgument when no example is left.
