@@ -165,6 +165,13 @@ Result<TrainingPlan> plan_training(const ModelFiles& files, const TokenizerShape
   return plan;
 }
 
+Result<train::DataSize> measure_data(const std::string& path) {
+  const train::LineFile file = AXON_TRY(train::LineFile::open(path));
+  const std::uint64_t lines = AXON_TRY(file.count());
+  if (lines == 0) return make_error(ErrorCode::kInvalidArgument, "{}: has no line", path);
+  return train::DataSize{.examples = lines, .index = train::JsonlExamples::index_bytes(lines)};
+}
+
 train::TrainSettings applied(const train::TrainSettings& settings, const TrainingChange& change) {
   train::TrainSettings out = settings;
   if (change.max_seq_len) out.max_seq_len = *change.max_seq_len;

@@ -24,6 +24,10 @@ struct TrainingPlan {
 Result<TrainingPlan> plan_training(const ModelFiles& files, const TokenizerShape* tokenizer,
                                    const train::TrainingInputs& inputs, const Budget& budget);
 
+// The size of a JSONL file as data of a training, from the number of its lines alone: blank and malformed ones count.
+// kInvalidArgument when it has none.
+Result<train::DataSize> measure_data(const std::string& path);
+
 // Settings in the order in which a user would rather give them up: length, time, then what adapters can learn, and the
 // precision of the base.
 struct TrainingChange {
