@@ -54,10 +54,12 @@ struct PlanOptions {
   std::optional<double> adapter_scale;
   std::string memory_budget, machine, ram, reserve;
   bool train = false;
-  std::string train_weights;
-  std::uint64_t rank = 16, batch_size = 1;
-  std::string max_seq_len = "2048", optimizer = "adamw";
-  bool no_checkpointing = false;
+  std::string method = "sft", max_seq_len = "2048", optimizer = "adamw";
+  std::uint64_t rank = 16, batch_size = 1, grad_accum = 4, chunk = 512;
+  double scale = 2.0, dropout = 0.0;
+  std::vector<std::string> targets;  // empty: the default ones
+  bool pack = false, compat = false, no_checkpointing = false;
+  std::string data, val_data;
   std::vector<std::string> solve;
   std::string explain, html, page;
   bool fallback = false;

@@ -9,6 +9,7 @@
 #include "plan/pages.h"
 #include "plan/query.h"
 #include "plan/report_words.h"
+#include "plan/training_plan.h"
 
 namespace axon::cli {
 namespace {
@@ -68,7 +69,41 @@ Result<MachineAndBudget> decide_machine(const PlanOptions& options) {
   return out;
 }
 
-Result<PlanQuery> query_of(const PlanOptions& options) {
+// As `train` has them. What init would write is planned in 4 bits, unless said otherwise.
+Result<TrainChoice> train_choice(const PlanOptions& options, const SubjectFacts& facts) {
+  const bool stored = facts.runs_here && facts.evidence == "files";
+  const std::string& weights = options.weights.front();
+  TrainChoice train{.weights = weights == "keep" && !stored ? "q4" : weights,
+                    .settings = {},
+                    .optimizer = options.optimizer,
+                    .checkpointing = !options.no_checkpointing,
+                    .threads = thread_count(options.threads),
+                    .data = {},
+                    .validation = {}};
+  train::TrainSettings& s = train.settings;
+  s.objective = options.method == "orpo" ? train::Objective::kPreference : train::Objective::kSupervised;
+  if (!options.adapter.empty() && options.adapter != "lora" && options.adapter != "dora") {
+    return make_error(ErrorCode::kInvalidArgument, "--adapter with --train is lora or dora, but is \"{}\"",
+                      options.adapter);
+  }
+  s.adapter = options.adapter == "dora" ? AdapterKind::kDora : AdapterKind::kLora;
+  s.rank = options.rank;
+  s.scale = options.scale;
+  s.dropout = options.dropout;
+  s.targets = options.targets;
+  s.batch_size = options.batch_size;
+  s.grad_accum = options.grad_accum;
+  s.max_seq_len = AXON_TRY(parse_tokens(options.max_seq_len));
+  s.pack = options.pack;
+  s.chunk = options.chunk;
+  s.compat = options.compat;
+  s.exact = options.exact;
+  if (!options.data.empty()) train.data = AXON_TRY(measure_data(options.data));
+  if (!options.val_data.empty()) train.validation = AXON_TRY(measure_data(options.val_data));
+  return train;
+}
+
+Result<PlanQuery> query_of(const PlanOptions& options, const SubjectFacts& facts) {
   PlanQuery query;
   for (const std::string& context : options.context) query.contexts.push_back(AXON_TRY(parse_tokens(context)));
   query.weights = options.weights;
@@ -78,16 +113,9 @@ Result<PlanQuery> query_of(const PlanOptions& options) {
   query.base.threads = thread_count(options.threads);
   query.base.max_tokens = options.max_tokens;
   query.base.exact = options.exact;
-  TrainChoice train{.weights = options.weights.front() == "keep" ? "q4" : options.weights.front(),
-                    .rank = options.rank,
-                    .sequence = AXON_TRY(parse_tokens(options.max_seq_len)),
-                    .batch = options.batch_size,
-                    .optimizer = options.optimizer,
-                    .checkpointing = !options.no_checkpointing,
-                    .threads = query.base.threads};
   for (const std::string& what : options.solve) query.solve.push_back(AXON_TRY(parse_solve_for(what)));
   const bool solves_training = std::find(query.solve.begin(), query.solve.end(), SolveFor::kTrain) != query.solve.end();
-  if (options.train || solves_training) query.train = train;
+  if (options.train || solves_training) query.train = AXON_TRY(train_choice(options, facts));
   MachineAndBudget machine = AXON_TRY(decide_machine(options));
   query.machine = std::move(machine.machine);
   query.budget = std::move(machine.budget);
@@ -101,6 +129,8 @@ Result<PlanQuery> query_of(const PlanOptions& options) {
   if (!options.machine.empty()) query.machine_options = fmt::format(" --machine {}", options.machine);
   if (!options.ram.empty()) query.machine_options = fmt::format(" --ram {}", shell_word(options.ram));
   if (!options.reserve.empty()) query.machine_options += fmt::format(" --reserve {}", shell_word(options.reserve));
+  if (!options.data.empty()) query.train_options = fmt::format(" --data {}", shell_word(options.data));
+  if (!options.val_data.empty()) query.train_options += fmt::format(" --val-data {}", shell_word(options.val_data));
   query.curve = !options.html.empty();
   return query;
 }
@@ -143,8 +173,9 @@ Result<int> execute(const PlanOptions& options) {
     return kExitOk;
   }
   const std::unique_ptr<Subject> subject = AXON_TRY(open_subject(options.target, subject_options));
-  if (!options.adapter.empty()) AXON_TRY(subject->add_adapter(options.adapter, options.adapter_scale));
-  const PlanReport report = AXON_TRY(answer(*subject, AXON_TRY(query_of(options))));
+  if (!options.adapter.empty() && !options.train)
+    AXON_TRY(subject->add_adapter(options.adapter, options.adapter_scale));
+  const PlanReport report = AXON_TRY(answer(*subject, AXON_TRY(query_of(options, subject->facts()))));
   if (!options.explain.empty()) return explain(report, options.explain);
   if (!options.html.empty()) AXON_TRY(write_file(options.html, report_html(report), Existing::kReplace));
   if (options.json) {

@@ -47,9 +47,28 @@ Json choice_json(const RunChoice& choice) {
   return out;
 }
 
-Json train_json(const TrainChoice& train) {
-  return {{"weights", train.weights},  {"rank", train.rank},           {"max_seq_len", train.sequence},
-          {"batch_size", train.batch}, {"optimizer", train.optimizer}, {"checkpointing", train.checkpointing}};
+Json data_json(const train::DataSize& data) { return {{"lines", data.examples}, {"index_bytes", data.index.count}}; }
+
+// Of a family that is not trained here, the keys up to "checkpointing" say all that counts.
+Json train_json(const TrainChoice& train, bool trains_here) {
+  const train::TrainSettings& s = train.settings;
+  Json out = {{"weights", train.weights},     {"rank", s.rank},
+              {"max_seq_len", s.max_seq_len}, {"batch_size", s.batch_size},
+              {"optimizer", train.optimizer}, {"checkpointing", train.checkpointing}};
+  if (!trains_here) return out;
+  const std::span<const std::string> targets = s.wanted_targets();
+  out["method"] = s.objective == train::Objective::kSupervised ? "sft" : "orpo";
+  out["adapter"] = s.adapter == AdapterKind::kLora ? "lora" : "dora";
+  out["targets"] = std::vector<std::string>(targets.begin(), targets.end());
+  out["dropout"] = s.dropout;
+  out["pack"] = s.pack;
+  out["chunk"] = s.chunk;
+  out["compat"] = s.compat;
+  out["exact"] = s.exact;
+  out["threads"] = train.threads;
+  if (train.data.examples != 0) out["data"] = data_json(train.data);
+  if (train.validation.examples != 0) out["validation_data"] = data_json(train.validation);
+  return out;
 }
 
 Json cell_json(const PlanCell& cell) {
@@ -106,24 +125,22 @@ Json machine_json(const MachineReport& machine) {
   return out;
 }
 
-Json option_json(SolveFor what, const Option& option) {
+Json option_json(SolveFor what, bool runs_here, const Option& option) {
   Json out = {{"what", option.what}, {"total_bytes", option.total.count}, {"command", option.command}};
-  out["choice"] = what == SolveFor::kTrain ? train_json(option.train) : choice_json(option.run);
+  out["choice"] = what == SolveFor::kTrain ? train_json(option.train, runs_here) : choice_json(option.run);
   return out;
 }
 
-Json solution_json(const Solution& solution) {
+Json solution_json(const Solution& solution, bool runs_here) {
+  const auto one = [&](const Option& option) { return option_json(solution.what, runs_here, option); };
   const auto list = [&](const std::vector<Option>& options) {
     Json out = Json::array();
-    for (const Option& option : options) out.push_back(option_json(solution.what, option));
+    for (const Option& option : options) out.push_back(one(option));
     return out;
   };
-  return {{"solve", name_of(solution.what)},
-          {"best", solution.best ? option_json(solution.what, *solution.best) : Json()},
-          {"best_of_all", solution.best_of_all},
-          {"cheaper", list(solution.cheaper)},
-          {"also", list(solution.also)},
-          {"smallest", solution.smallest ? option_json(solution.what, *solution.smallest) : Json()}};
+  return {{"solve", name_of(solution.what)},     {"best", solution.best ? one(*solution.best) : Json()},
+          {"best_of_all", solution.best_of_all}, {"cheaper", list(solution.cheaper)},
+          {"also", list(solution.also)},         {"smallest", solution.smallest ? one(*solution.smallest) : Json()}};
 }
 
 Json smaller_kv_json(const PlanReport& report) {
@@ -153,14 +170,15 @@ Json plan_json(const PlanReport& report) {
   for (const PlanCell& cell : report.cells) cells.push_back(cell_json(cell));
   out["cells"] = std::move(cells);
   if (report.training) {
-    Json training = train_json(report.train);
+    Json training = train_json(report.train, report.facts.runs_here);
     add_footprint(training, *report.training, report.training->total() <= report.budget.limit);
     out["training"] = std::move(training);
   }
   for (const PlanReport::Way& way : report.ways) {
     ways.push_back({{"options", way.options}, {"total_bytes", way.total.count}});
   }
-  for (const Solution& solution : report.solutions) solutions.push_back(solution_json(solution));
+  for (const Solution& solution : report.solutions)
+    solutions.push_back(solution_json(solution, report.facts.runs_here));
   out["would_fit"] = std::move(ways);
   out["smaller_kv"] = smaller_kv_json(report);
   out["solutions"] = std::move(solutions);

@@ -174,27 +174,56 @@ void add_plan_machine(CLI::App* app, PlanOptions& o) {
       ->group(group);
 }
 
-void add_plan_training(CLI::App* app, PlanOptions& o) {
-  const std::string group = "Fine-tuning";
-  app->add_flag("--train", o.train, "Plan QLoRA: frozen base, adapters, gradients, optimizer, activations")
+// What is a matter of memory goes by the names that it has in train.
+void add_plan_adapters(CLI::App* app, PlanOptions& o, const std::string& group) {
+  app->add_option("--method", o.method, "sft, or orpo for pairs of answers")
+      ->check(CLI::IsMember({"sft", "orpo"}))
+      ->capture_default_str()
       ->group(group);
   app->add_option("--rank", o.rank, "Of the adapters")
       ->check(whole_number(1, 4096))
       ->capture_default_str()
       ->group(group);
+  app->add_option("--scale", o.scale, "As in train; takes no memory")->check(real_number(1e-6, 1e6))->group(group);
+  app->add_option("--dropout", o.dropout, "As in train")->check(real_number(0, 0.99))->group(group);
+  add_list(app, "--targets", o.targets, "Layers with an adapter: their names, or groups such as attention")
+      ->allow_extra_args(false)
+      ->check(list_of(check_not_empty))
+      ->group(group);
+}
+
+void add_plan_training(CLI::App* app, PlanOptions& o) {
+  const std::string group = "Fine-tuning";
+  app->add_flag("--train", o.train, "Plan QLoRA: frozen base, adapters, gradients, optimizer, activations")
+      ->group(group);
+  add_plan_adapters(app, o, group);
   app->add_option("--max-seq-len", o.max_seq_len, "Tokens of an example")
       ->check(parsed_by(parse_tokens))
       ->capture_default_str()
       ->group(group);
-  app->add_option("--batch-size", o.batch_size, "Examples at once")
+  app->add_option("--batch-size", o.batch_size, "Examples, or with --pack rows, of a step")
       ->check(whole_number(1, 1u << 20))
       ->capture_default_str()
       ->group(group);
-  app->add_option("--optimizer", o.optimizer, "adamw, adamw8bit or sgd")
+  app->add_option("--grad-accum", o.grad_accum, "As in train; takes no memory")
+      ->check(whole_number(1, 1u << 20))
+      ->group(group);
+  app->add_flag("--pack", o.pack, "As in train")->group(group);
+  app->add_option("--chunk", o.chunk, "Tokens that go through a layer at once")
+      ->check(whole_number(16, 65536))
+      ->capture_default_str()
+      ->group(group);
+  app->add_flag("--compat", o.compat, "As in train")->group(group);
+  app->add_option("--data", o.data, "Count the index of this JSONL file, too")
+      ->check(parsed_by(check_not_empty))
+      ->group(group);
+  app->add_option("--val-data", o.val_data, "And of this one")->check(parsed_by(check_not_empty))->group(group);
+  app->add_option("--optimizer", o.optimizer, "adamw; of models that are not trained here also adamw8bit or sgd")
       ->check(parsed_by(check_optimizer))
       ->capture_default_str()
       ->group(group);
-  app->add_flag("--no-checkpointing", o.no_checkpointing, "Keep all activations instead of computing blocks again")
+  app->add_flag("--no-checkpointing", o.no_checkpointing,
+                "Of models that are not trained here: keep all activations instead of computing blocks again")
       ->group(group);
 }
 
@@ -207,6 +236,7 @@ void add_plan(CLI::App& program, PlanOptions& o) {
   add_plan_choices(app, o);
   add_engine_options(app, o);
   add_adapter_options(app, o);
+  app->get_option("--adapter")->description("Run with the adapter of this folder or file; with --train: lora or dora");
   add_plan_machine(app, o);
   add_plan_training(app, o);
   const std::string group = "Answers";
@@ -231,7 +261,6 @@ void add_plan(CLI::App& program, PlanOptions& o) {
     app->get_option("--page")->excludes(app->get_option(other));
   }
   for (const char* other : {"--json", "--html"}) app->get_option("--explain")->excludes(app->get_option(other));
-  app->get_option("--adapter")->excludes(app->get_option("--train"));
   for (const char* other : {"target", "--json", "--html", "--adapter"}) {
     app->get_option("--list")->excludes(app->get_option(other));
   }

@@ -9,6 +9,7 @@
 #include "cli/commands.h"
 #include "io/atomic_file.h"
 #include "model/adapter_files.h"
+#include "plan/training_plan.h"
 #include "thermal/trace.h"
 #include "train/history.h"
 #include "train/report.h"

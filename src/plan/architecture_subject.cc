@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "plan/report.h"
+#include "plan/train_plan.h"
 
 namespace axon {
 namespace {
@@ -71,13 +72,13 @@ class ForeignSubject : public Subject {
     return out;
   }
 
-  Result<TrainingShape> training() const override {
+  Result<Footprint> training(const TrainChoice& choice) const override {
     if (!model_.architecture) {
       return make_error(ErrorCode::kInvalidArgument, "{}: training needs shapes: {}", model_.target,
                         model_.cache_unknown);
     }
     const Architecture& a = *model_.architecture;
-    TrainingShape shape{.sites = {},
+    EstimateShape shape{.sites = {},
                         .layers = a.layers.size(),
                         .hidden_size = a.hidden_size,
                         .vocab_size = a.vocab_size,
@@ -88,7 +89,7 @@ class ForeignSubject : public Subject {
                            g.part == Part::kSharedExpert || g.part == Part::kRecurrent;
       if (g.matrix && adapted && g.rows > 1) shape.sites.push_back({g.name, g.cols, g.rows, g.count});
     }
-    return shape;
+    return estimated_training(*this, shape, choice);
   }
 
   std::string command(const RunChoice& choice) const override {

@@ -3,6 +3,7 @@
 #include <rapidcheck.h>
 
 #include "plan/plan_for_test.h"
+#include "plan/train_plan.h"
 
 namespace axon {
 namespace {
@@ -148,7 +149,7 @@ TEST(ForeignSubject, FilesWithoutShapes) {
   EXPECT_NE(error_of(subject->footprint(choice_of(100, "q4"))).find("--weights q4 needs the model's shapes"),
             std::string::npos);
   EXPECT_NE(error_of(subject->footprint(choice_of(100, "keep", "no"))).find("unknown KV format"), std::string::npos);
-  EXPECT_NE(error_of(subject->training()).find("training needs shapes"), std::string::npos);
+  EXPECT_NE(error_of(subject->training({})).find("training needs shapes"), std::string::npos);
 }
 
 // The largest numbers that a config may have: exact sums or an error, whatever the context.

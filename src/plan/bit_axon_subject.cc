@@ -8,6 +8,7 @@
 #include "memory/mapped_file.h"
 #include "plan/bit_axon_terms.h"
 #include "plan/report.h"
+#include "plan/train_plan.h"
 
 namespace axon {
 namespace {
@@ -64,7 +65,7 @@ class BitAxonSubject : public Subject {
     const EnginePlan plan = AXON_TRY(engine_plan(config, options));
     Footprint out;
     out.accounts = explained(config, plan, options, tokenizer_.has_value());
-    AXON_TRY(replace_weights(config, choice, out));
+    AXON_TRY(replace_weights(config, choice.weights, out));
     AXON_TRY(replace_kv(config, options, choice, out));
     if (choice.window && *choice.window != config_.swa_window_size) {
       out.notes.push_back(fmt::format("the window of {} is not the one that the model was made with ({})",
@@ -73,19 +74,27 @@ class BitAxonSubject : public Subject {
     return out;
   }
 
-  Result<TrainingShape> training() const override {
-    TrainingShape shape{.sites = adapter_sites(),
-                        .layers = config_.num_layers,
-                        .hidden_size = config_.hidden_dim,
-                        .vocab_size = config_.vocab_size,
-                        .widest_layer_values = 0,
-                        .all_layers_values = 0};
-    for (const LayerKind kind : layer_kinds(config_)) {
-      const std::uint64_t values = saved_values(kind);
-      shape.widest_layer_values = std::max(shape.widest_layer_values, values);
-      shape.all_layers_values += values;
-    }
-    return shape;
+  Result<Footprint> training(const TrainChoice& asked) const override {
+    AXON_TRY(check_trainable(asked));
+    AXON_TRY(check_range("--threads", asked.threads, kThreadsMax));
+    const std::string weights = run_name(asked.weights);
+    const WeightFormat format = AXON_TRY(held_format(weights));
+    train::TrainingInputs inputs{.settings = asked.settings,
+                                 .weights = {},
+                                 .threads = asked.threads,
+                                 .data = asked.data,
+                                 .validation = asked.validation};
+    const EnginePlan plan =
+        AXON_TRY(planned(config_, format, asked.threads,
+                         [&](const Safetensors& tensors, const TokenizerShape* tokenizer, const WeightFormat& held) {
+                           inputs.weights = held;
+                           return train::Training::plan(config_, tensors, tokenizer, inputs);
+                         }));
+    Footprint out;
+    out.accounts = explained(config_, plan, inputs, tokenizer_.has_value());
+    AXON_TRY(replace_weights(config_, weights, out));
+    out.notes = training_notes(inputs);
+    return out;
   }
 
   std::string command(const RunChoice& choice) const override {
@@ -152,12 +161,7 @@ class BitAxonSubject : public Subject {
     AXON_TRY(check_range("--threads", choice.threads, kThreadsMax));
     AXON_TRY(check_range("--max-tokens", choice.max_tokens, kTokensMax));
     EngineOptions options;
-    Result<WeightFormat> format = parse_weight_format(choice.weights);
-    if (format.ok()) {
-      options.weights = format.value();
-    } else {
-      AXON_TRY(parse_precision(choice.weights));
-    }
+    options.weights = AXON_TRY(held_format(choice.weights));
     options.threads = choice.threads;
     options.session = {.context = choice.context != 0 ? choice.context : config.max_seq_len,
                        .prefill_chunk = choice.prefill_chunk,
@@ -169,26 +173,43 @@ class BitAxonSubject : public Subject {
     return options;
   }
 
-  Result<EnginePlan> engine_plan(const Config& config, const EngineOptions& options) const {
-    const TokenizerShape* tokenizer = tokenizer_ ? &*tokenizer_ : nullptr;
-    if (files_) return Engine::plan(config, files_->tensors, tokenizer, options);
-    // Written in the wished precision; so nothing is converted at the start.
-    const ConvertPlan written = plan_init(config, options.weights, options.threads);
-    const ModelFiles files = AXON_TRY(as_if_written(config, written, facts_.target));
-    EngineOptions kept = options;
-    kept.weights = {};
-    return Engine::plan(config, files.tensors, tokenizer, kept);
+  // What the engine would hold: for a precision that it does not have, the weights as they are.
+  static Result<WeightFormat> held_format(const std::string& weights) {
+    Result<WeightFormat> format = parse_weight_format(weights);
+    if (format.ok()) return format;
+    AXON_TRY(parse_precision(weights));
+    return WeightFormat{};
   }
 
-  Status replace_weights(const Config& config, const RunChoice& choice, Footprint& out) const {
-    if (parse_weight_format(choice.weights).ok()) return Ok{};
-    const Precision precision = AXON_TRY(parse_precision(choice.weights));
-    const std::vector<Account> weights = AXON_TRY(weights_at(config, precision));
+  // plan(tensors, tokenizer, format) of the files, or of those that init would write in `format`; then nothing is
+  // converted at the start.
+  template <class Plan>
+  Result<EnginePlan> planned(const Config& config, const WeightFormat& format, std::size_t threads, Plan&& plan) const {
+    const TokenizerShape* tokenizer = tokenizer_ ? &*tokenizer_ : nullptr;
+    if (files_) return plan(files_->tensors, tokenizer, format);
+    const ConvertPlan written = plan_init(config, format, threads);
+    const ModelFiles files = AXON_TRY(as_if_written(config, written, facts_.target));
+    return plan(files.tensors, tokenizer, WeightFormat{});
+  }
+
+  Result<EnginePlan> engine_plan(const Config& config, const EngineOptions& options) const {
+    return planned(config, options.weights, options.threads,
+                   [&](const Safetensors& tensors, const TokenizerShape* tokenizer, const WeightFormat& format) {
+                     EngineOptions held = options;
+                     held.weights = format;
+                     return Engine::plan(config, tensors, tokenizer, held);
+                   });
+  }
+
+  Status replace_weights(const Config& config, const std::string& weights, Footprint& out) const {
+    if (parse_weight_format(weights).ok()) return Ok{};
+    const Precision precision = AXON_TRY(parse_precision(weights));
+    const std::vector<Account> accounts = AXON_TRY(weights_at(config, precision));
     const auto is_weights = [](const Account& a) {
       return a.name.starts_with("weights: ") || a.name == account::kConversion;
     };
     out.accounts.erase(std::remove_if(out.accounts.begin(), out.accounts.end(), is_weights), out.accounts.end());
-    out.accounts.insert(out.accounts.begin(), weights.begin(), weights.end());
+    out.accounts.insert(out.accounts.begin(), accounts.begin(), accounts.end());
     out.cannot_run = fmt::format("this version has no kernels for {} weights", precision.name);
     return Ok{};
   }
@@ -218,42 +239,6 @@ class BitAxonSubject : public Subject {
     out.cannot_run +=
         parse_kv_type(format.name).ok() ? kv.error().message : fmt::format("this version has no {} cache", format.name);
     return Ok{};
-  }
-
-  // The linear layers that the original adapts: projections of mixers and shared experts, and the two at the ends.
-  std::vector<AdapterSite> adapter_sites() const {
-    std::vector<AdapterSite> sites;
-    for (const TensorSpec& spec : tensor_list(config_)) {
-      const std::string& name = spec.name;
-      if (spec.use != TensorUse::kMatrix || name.find("switch_mlp") != std::string::npos || name.ends_with("x_proj")) {
-        continue;
-      }
-      const std::size_t dot = name.starts_with("layer_") ? name.find('.') + 1 : 0;
-      const std::string stem = name.substr(dot);
-      const auto same = std::find_if(sites.begin(), sites.end(), [&](const AdapterSite& s) {
-        return s.name == stem && s.in == spec.cols() && s.out == spec.rows();
-      });
-      if (same != sites.end()) {
-        ++same->count;
-      } else {
-        sites.push_back({stem, spec.cols(), spec.rows(), 1});
-      }
-    }
-    return sites;
-  }
-
-  // Values a token that a block keeps for its backward pass, its input aside.
-  std::uint64_t saved_values(LayerKind kind) const {
-    const std::uint64_t D = config_.hidden_dim, E = config_.ssm_intermediate_dim(), F = config_.moe_intermediate_dim;
-    std::uint64_t values = D;  // normed
-    if (kind.mixer == Mixer::kSwa) {
-      values += 4 * D;  // q, k, v, attended
-    } else {
-      // xz, convolved, dt, y; and the state before each chunk of the scan
-      values += 5 * E + E * config_.ssm_d_state / std::max<std::uint64_t>(1, config_.ssm_scan_step);
-    }
-    if (kind.moe) values += 2 * D + (config_.moe_top_k + 1) * 3 * F;  // middle, normed; gate, up, product
-    return values;
   }
 
   Config config_;

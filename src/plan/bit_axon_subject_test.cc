@@ -265,19 +265,6 @@ TEST(BitAxonSubject, CommandsAreOnesThatCanBeTyped) {
             fmt::format("bit-axon run --model {} --context 10 --exact --kv fp16", folder.path()));
 }
 
-TEST(BitAxonSubject, TrainingSitesOf6b) {
-  const TrainingShape shape = ok(subject_of("6b")->training());
-  std::uint64_t layers = 0, width = 0;
-  for (const AdapterSite& s : shape.sites) {
-    layers += s.count;
-    width += s.count * (s.in + s.out);
-  }
-  EXPECT_EQ(layers, 114u);     // wrapped layers of the original
-  EXPECT_EQ(width, 943'104u);  // parameters a unit of rank
-  EXPECT_EQ(shape.layers, 24u);
-  EXPECT_GT(shape.all_layers_values, shape.widest_layer_values);
-}
-
 TEST(BitAxonSubject, MoreIsNeverLess) {
   const Config small = set(ok(preset("small")), "max_seq_len=65536");
   EXPECT_TRUE(rc::check("context, layers, window, chunk, threads", [&] {

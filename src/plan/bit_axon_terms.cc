@@ -123,44 +123,128 @@ std::vector<Term> kv_terms(const Config& config, const EngineOptions& options, B
        bytes}};
 }
 
+Term encoding_term() {
+  return {fmt::format("encoding the longest piece, {} B of text x 60, rounded up", grouped(kPieceBytesMax)),
+          kEncodeBytes};
+}
+
 std::vector<Term> text_terms(const EngineOptions& options, bool has_tokenizer) {
   std::vector<Term> terms = {
       {fmt::format("{} ids of prompt and answer x 4 B", grouped(options.text.count / 4)), options.text}};
-  if (has_tokenizer) {
-    terms.push_back({fmt::format("encoding the longest piece, {} B of text x 60, rounded up", grouped(kPieceBytesMax)),
-                     kEncodeBytes});
+  if (has_tokenizer) terms.push_back(encoding_term());
+  return terms;
+}
+
+// One line for each kind of layer: A, B and, with DoRA, magnitudes; then what there is beside the parameters.
+std::vector<Term> adapter_terms(const Config& config, const train::TrainSettings& settings, const PlanLine& line) {
+  const AdapterShape shape = train::Training::adapter_shape(config, settings).value();  // what was planned
+  std::vector<Tally> list;
+  for (const AdaptedLinear& linear : shape.linears) {
+    std::string text =
+        fmt::format("{}: rank {} x ({} + {})", stem(linear.name), linear.rank, grouped(linear.in), grouped(linear.out));
+    if (shape.kind == AdapterKind::kDora) text += fmt::format(" + {}", grouped(linear.out));
+    if (linear.experts != 0) text = fmt::format("{} experts of {}", linear.experts, text);
+    tally(list, "", text + ", x 4 B", Bytes{linear.parameters(shape.kind) * sizeof(float)});
+  }
+  std::vector<Term> terms = terms_of(list, "");
+  const Bytes values{shape.parameters() * sizeof(float)}, held{line.pieces.front().size};
+  if (held > values) terms.push_back({"padding to lines of 64 B", held - values});
+  for (Term& term : piece_terms({line.pieces.begin() + 1, line.pieces.end()})) terms.push_back(std::move(term));
+  return terms;
+}
+
+Bytes batch_bytes(const train::TrainingInputs& inputs, std::size_t examples, std::size_t batch_size) {
+  const train::TrainSettings& s = inputs.settings;
+  return train::Batches::bytes(examples, s.max_seq_len, s.objective == train::Objective::kPreference,
+                               {.batch_size = batch_size});
+}
+
+std::vector<Term> data_terms(const train::TrainingInputs& inputs) {
+  const std::size_t batch = inputs.settings.batch_size;
+  std::vector<Term> terms;
+  for (const train::DataSize* data : {&inputs.data, &inputs.validation}) {
+    if (data->examples == 0) continue;
+    const std::string whose = data == &inputs.data ? "training" : "validation";
+    const Bytes rows = batch_bytes(inputs, 0, batch);
+    terms.push_back({fmt::format("{}: where each line stands, its length and its hash", whose), data->index});
+    terms.push_back({fmt::format("{}: an order of {} examples x 4 B", whose, grouped(data->examples)),
+                     batch_bytes(inputs, data->examples, batch) - rows});
+    terms.push_back(
+        {fmt::format("{}: {} rows of a batch: ids, labels, segments and lines", whose, grouped(batch)), rows});
   }
   return terms;
+}
+
+std::vector<Term> line_terms(bool has_tokenizer, Bytes bytes) {
+  const Bytes encoding = has_tokenizer ? kEncodeBytes : Bytes{};
+  std::vector<Term> terms = {{"texts of the lines that are being read, and their ids", bytes - encoding}};
+  if (has_tokenizer) terms.push_back(encoding_term());
+  return terms;
+}
+
+// Of accounts that runs and trainings have alike.
+std::vector<Term> common_terms(const PlanLine& line, const std::vector<Tally>& weights, std::size_t threads) {
+  if (line.account.starts_with("weights: ")) return terms_of(weights, line.account);
+  if (line.account == account::kConversion) {
+    return {{fmt::format("a row of float32 for each of {} threads while weights are converted", threads), line.bytes}};
+  }
+  if (line.account == account::kTokenizer) {
+    return {{"vocabulary, merges and their tables, as tokenizer.json has them", line.bytes}};
+  }
+  if (line.account == account::kProcess) {
+    return {{"code, libraries, stacks, small heap objects: a constant, checked by measuring", line.bytes}};
+  }
+  return piece_terms(line.pieces);
+}
+
+// own(line): the terms of an account of its own; none for the others.
+template <class Own>
+std::vector<Account> explained(const EnginePlan& plan, std::size_t threads, Own&& own) {
+  const std::vector<Tally> weights = weight_tallies(plan.weights);
+  std::vector<Account> out;
+  for (const PlanLine& line : plan.lines) {
+    Account account{.name = line.account, .bytes = line.bytes, .estimate = false, .terms = own(line)};
+    if (account.terms.empty()) account.terms = common_terms(line, weights, threads);
+    out.push_back(std::move(account));
+  }
+  return out;
 }
 
 }  // namespace
 
 std::vector<Account> explained(const Config& config, const EnginePlan& plan, const EngineOptions& options,
                                bool has_tokenizer) {
-  const std::vector<Tally> weights = weight_tallies(plan.weights);
-  std::vector<Account> out;
-  for (const PlanLine& line : plan.lines) {
-    Account account{.name = line.account, .bytes = line.bytes, .estimate = false, .terms = {}};
-    if (line.account.starts_with("weights: ")) {
-      account.terms = terms_of(weights, line.account);
-    } else if (line.account == account::kKvCache) {
-      account.terms = kv_terms(config, options, line.bytes);
-    } else if (line.account == account::kConversion) {
-      account.terms = {
-          {fmt::format("a row of float32 for each of {} threads while weights are converted", options.threads),
-           line.bytes}};
-    } else if (line.account == account::kTokenizer) {
-      account.terms = {{"vocabulary, merges and their tables, as tokenizer.json has them", line.bytes}};
-    } else if (line.account == account::kText) {
-      account.terms = text_terms(options, has_tokenizer);
-    } else if (line.account == account::kProcess) {
-      account.terms = {{"code, libraries, stacks, small heap objects: a constant, checked by measuring", line.bytes}};
-    } else {
-      account.terms = piece_terms(line.pieces);
-    }
-    out.push_back(std::move(account));
-  }
-  return out;
+  return explained(plan, options.threads, [&](const PlanLine& line) -> std::vector<Term> {
+    if (line.account == account::kKvCache) return kv_terms(config, options, line.bytes);
+    if (line.account == account::kText) return text_terms(options, has_tokenizer);
+    return {};
+  });
+}
+
+std::vector<Account> explained(const Config& config, const EnginePlan& plan, const train::TrainingInputs& inputs,
+                               bool has_tokenizer) {
+  return explained(plan, inputs.threads, [&](const PlanLine& line) -> std::vector<Term> {
+    if (line.account == account::kAdapters) return adapter_terms(config, inputs.settings, line);
+    if (line.account == account::kTrainingData) return data_terms(inputs);
+    if (line.account == account::kText) return line_terms(has_tokenizer, line.bytes);
+    return {};
+  });
+}
+
+std::vector<std::string> training_notes(const train::TrainingInputs& inputs) {
+  const std::size_t batch = inputs.settings.batch_size;
+  const Bytes row = batch_bytes(inputs, 0, batch + 1) - batch_bytes(inputs, 0, batch);
+  std::vector<std::string> notes = {fmt::format(
+      "a batch takes no more than its ids and labels, {} a row: rows go through the model one after the other",
+      to_string(row))};
+  if (inputs.data.examples != 0) return notes;
+  constexpr std::size_t kLines = 1024;  // a size without padding
+  const Bytes lines =
+      train::JsonlExamples::index_bytes(kLines) + batch_bytes(inputs, kLines, 0) - batch_bytes(inputs, 0, 0);
+  notes.push_back(fmt::format(
+      "not counted: the training data. Each of its lines takes {} B, and a batch {}; --data FILE counts them",
+      lines.count / kLines, to_string(batch_bytes(inputs, 0, batch))));
+  return notes;
 }
 
 Result<std::vector<Account>> weights_at(const Config& config, const Precision& precision) {

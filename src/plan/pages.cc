@@ -181,7 +181,7 @@ Bytes sequence(const Footprint& footprint) {
   return sum;
 }
 
-Footprint train(const Subject& subject, const TrainChoice& training) {
+Footprint trained(const Subject& subject, const TrainChoice& training) {
   TrainChoice two_threads = training;
   two_threads.threads = 2;
   Result<Footprint> footprint = train_footprint(subject, two_threads);

@@ -47,8 +47,9 @@ void add_holding(const Numbers& n, Markdown& out) {
       fmt::format("\"Full fine-tuning requires ~38.4 GB - physically impossible on 16 GB\": {:.1f} x 10^9 bytes "
                   "for `3b`, and more for `6b`.",
                   static_cast<double>(full.value().count) / 1e9));
-  out.bullet(fmt::format("\"QLoRA training fits within 8 GB\": ~{} for `3b`, ~{} for `6b`, both planned.",
-                         size(train(*n.page.three.subject, {}).total()), size(train(*n.page.six.subject, {}).total())));
+  out.bullet(fmt::format("\"QLoRA training fits within 8 GB\": {} for `3b`, {} for `6b`.",
+                         size(trained(*n.page.three.subject, {}).total()),
+                         size(trained(*n.page.six.subject, {}).total())));
   out.bullet(fmt::format("The FP16 column of the KV table, for a full window: {} at 65,536 tokens.",
                          size(kv_cache(n.page.six, 65536, "fp16", kFullWindow))));
   out.bullet("\"Tying saves ~131 MB (FP16) / ~36 MB (Q4)\", in units of 10^6 bytes.");
@@ -107,7 +108,7 @@ void add_failing(const Numbers& n, Markdown& out) {
   out.bullet(
       fmt::format("\"Available for model: ~8,000 MB\": its own items leave {} MiB.", mib(*machine->gpu_budget())));
   out.bullet("The totals of inference: their overhead is 513 in one cell and 713 or 313 in the next.");
-  const Footprint training = train(*six.subject, {});
+  const Footprint training = trained(*six.subject, {});
   out.bullet(fmt::format(
       "\"LoRA params ~32 MB\", \"Adam optimizer ~256 MB\", \"SWA KV cache ~160 MB\": {}, {} and {} MiB for `6b`.",
       mib(account_bytes(training, "adapters")), mib(account_bytes(training, "optimizer state")),

@@ -65,7 +65,7 @@ Bytes account_bytes(const Footprint& footprint, std::string_view name);
 Bytes weights(const Footprint& footprint);
 // What is kept of a sequence: keys and values, and states.
 Bytes sequence(const Footprint& footprint);
-Footprint train(const Subject& subject, const TrainChoice& training);
+Footprint trained(const Subject& subject, const TrainChoice& training);
 // The longest context of `run` within the budget; no value when not even one token fits.
 std::optional<std::uint64_t> longest_context(const Subject& subject, const RunChoice& run, Bytes budget);
 

@@ -6,6 +6,7 @@
 #include "memory/ledger.h"
 #include "plan/kv_costs.h"
 #include "plan/run_plan.h"
+#include "plan/training_plan.h"
 
 namespace axon {
 namespace {
@@ -105,10 +106,26 @@ Status add_ways(const Subject& subject, const PlanQuery& query, PlanReport& repo
   return Ok{};
 }
 
+Status add_training(const Subject& subject, const PlanQuery& query, PlanReport& report) {
+  report.train = *query.train;
+  report.training = AXON_TRY(train_footprint(subject, *query.train));
+  if (!report.facts.runs_here || report.training->total() <= query.budget.limit) return Ok{};
+  const auto total = [&](const TrainingChange& change) -> Result<Bytes> {
+    TrainChoice choice = *query.train;
+    choice.settings = applied(choice.settings, change);
+    if (change.weights) choice.weights = *change.weights;
+    return AXON_TRY(train_footprint(subject, choice)).total();
+  };
+  const TrainingSuggestions found = AXON_TRY(suggest_training(total, query.train->settings, query.budget.limit));
+  for (const Suggestion& s : found.fitting) report.ways.push_back({s.options, s.total});
+  return Ok{};
+}
+
 // Commands are to be typed as they stand, so they carry the budget.
 void add_budget(const PlanQuery& query, Solution& solution) {
   const auto complete = [&](Option& option) {
     const bool plans = option.command.starts_with("bit-axon plan");
+    if (solution.what == SolveFor::kTrain) option.command += query.train_options;
     option.command += plans ? query.machine_options + query.budget_options : query.budget_options;
   };
   if (solution.best) complete(*solution.best);
@@ -127,8 +144,7 @@ Result<PlanReport> answer(const Subject& subject, const PlanQuery& query) {
   std::vector<std::string> kv = query.kv;
   if (kv.empty()) kv = {query.base.exact && report.facts.runs_here ? "fp32" : "fp16"};
   if (query.train) {
-    report.train = *query.train;
-    report.training = AXON_TRY(train_footprint(subject, *query.train));
+    AXON_TRY(add_training(subject, query, report));
   } else {
     report.contexts = query.contexts;
     if (report.contexts.empty()) report.contexts = {0};

@@ -18,6 +18,7 @@ struct PlanQuery {
   // What was typed to set the budget, for the commands of solutions: " --memory-budget 8GB" for a run too, and
   // " --machine mac-mini-16gb" for a plan alone.
   std::string budget_options, machine_options;
+  std::string train_options;  // the same of a training alone: " --data examples.jsonl"
 };
 
 // Cells in one matrix, and points of a curve.

@@ -192,12 +192,12 @@ TEST(Query, TheCurveIsOfTheFirstCell) {
 TEST(Query, TrainingStandsInPlaceOfCells) {
   PlanQuery query = query_of({}, 100_GiB);
   query.train = TrainChoice{};
-  query.train->rank = 3;
+  query.train->settings.rank = 3;
   const auto subject = subject_of("3b");
   const PlanReport report = answered(*subject, query);
   EXPECT_TRUE(report.cells.empty());
   ASSERT_TRUE(report.training);
-  EXPECT_EQ(report.train.rank, 3u);
+  EXPECT_EQ(report.train.settings.rank, 3u);
   EXPECT_EQ(report.training->total(), ok(train_footprint(*subject, *query.train)).total());
   EXPECT_TRUE(report.fits());
   query.budget.limit = 1_GiB;

@@ -121,7 +121,7 @@ class Page {
   }
 
   std::string what() const {
-    if (report_.training) return "Memory plan for training: " + train_words(report_.train);
+    if (report_.training) return "Memory plan for training: " + train_words(report_);
     if (report_.cells.size() == 1) return "Memory plan: " + choice_words(report_, report_.cells.front().choice, false);
     if (report_.cells.empty()) return "Memory plan";
     const std::string rest = choice_words(report_, report_.cells.front().choice, true);

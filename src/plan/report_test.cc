@@ -337,10 +337,11 @@ TEST(ReportText, NotesOfAllCellsOnce) {
 
 TEST(ReportText, TrainingHasItsAccounts) {
   PlanReport report = report_of({4096});
+  report.facts.runs_here = false;
   report.cells.clear();
   report.curve.clear();
   report.training = footprint(2048);
-  report.train.rank = 8;
+  report.train.settings.rank = 8;
   const std::string text = plain_text(report);
   EXPECT_EQ(line_with(text, "training"),
             "training: base q4, rank 8, batch 1 x 2,048 tokens, adamw, with checkpointing");
@@ -349,6 +350,29 @@ TEST(ReportText, TrainingHasItsAccounts) {
   report.budget.limit = 1_GiB;
   EXPECT_FALSE(report.fits());
   EXPECT_NE(report_html(report).find("Memory plan for training: base q4, rank 8"), std::string::npos);
+}
+
+TEST(ReportText, OurTrainingNamesItsSettings) {
+  PlanReport report = report_of({4096});
+  report.cells.clear();
+  report.curve.clear();
+  report.facts.runs_here = true;
+  report.training = footprint(2048);
+  EXPECT_EQ(line_with(plain_text(report), "training"),
+            "training: sft, lora, base q4, rank 16, batch 1 x 2,048 tokens, adamw, with checkpointing, chunk 512, "
+            "1 thread, mixed arithmetic");
+  train::TrainSettings& s = report.train.settings;
+  s.objective = train::Objective::kPreference;
+  s.adapter = AdapterKind::kDora;
+  s.targets = {"attention"};
+  s.dropout = 0.5;
+  s.pack = s.exact = true;
+  EXPECT_EQ(line_with(plain_text(report), "training"),
+            "training: orpo, dora, base q4, rank 16, batch 1 x 2,048 tokens, adamw, with checkpointing, targets "
+            "attention, dropout 0.5, packed, chunk 512, 1 thread, exact arithmetic");
+  report.ways = {{"--max-seq-len 1024", 1_MiB}};
+  report.budget.limit = 1_GiB;
+  EXPECT_NE(plain_text(report).find("would fit: --max-seq-len 1024, 1.0 MiB"), std::string::npos);
 }
 
 PlanReport with_solutions() {

@@ -167,7 +167,7 @@ void add_solution(Terminal& out, const PlanReport& report, const Solution& solut
 void add_plan(Terminal& out, const PlanReport& report) {
   if (report.training) {
     out.line();
-    out.line(out.bold("training") + ": " + train_words(report.train));
+    out.line(out.bold("training") + ": " + train_words(report));
     out.line();
     add_accounts(out, *report.training);
   } else if (report.cells.size() == 1) {

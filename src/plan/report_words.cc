@@ -115,12 +115,12 @@ std::string_view asked(SolveFor what) {
   return "";
 }
 
-std::string_view why_best(SolveFor what) {
+std::string_view why_best(SolveFor what, bool runs_here) {
   switch (what) {
     case SolveFor::kContext: return "the model's maximum";
     case SolveFor::kWeights: return "as stored: nothing is gained above";
     case SolveFor::kKv: return "nothing is gained above";
-    case SolveFor::kTrain: return "the largest that was tried";
+    case SolveFor::kTrain: return runs_here ? "the model's maximum" : "the largest that was tried";
   }
   return "";
 }
@@ -242,10 +242,23 @@ std::string choice_words(const PlanReport& report, const RunChoice& choice, bool
   return join(parts, ", ");
 }
 
-std::string train_words(const TrainChoice& choice) {
-  return fmt::format("base {}, rank {}, batch {} x {} tokens, {}, {}", weights_words(choice.weights),
-                     grouped(choice.rank), grouped(choice.batch), grouped(choice.sequence), printable(choice.optimizer),
-                     choice.checkpointing ? "with checkpointing" : "without checkpointing");
+std::string train_words(const PlanReport& report) {
+  const TrainChoice& choice = report.train;
+  const train::TrainSettings& s = choice.settings;
+  std::vector<std::string> parts = {
+      fmt::format("base {}", weights_words(choice.weights)), fmt::format("rank {}", grouped(s.rank)),
+      fmt::format("batch {} x {} tokens", grouped(s.batch_size), grouped(s.max_seq_len)), printable(choice.optimizer),
+      choice.checkpointing ? "with checkpointing" : "without checkpointing"};
+  if (!report.facts.runs_here) return join(parts, ", ");
+  const bool dora = s.adapter == AdapterKind::kDora, pairs = s.objective == train::Objective::kPreference;
+  parts.insert(parts.begin(), fmt::format("{}, {}", pairs ? "orpo" : "sft", dora ? "dora" : "lora"));
+  if (!s.targets.empty()) parts.push_back(fmt::format("targets {}", printable(join(s.targets, ","))));
+  if (s.dropout != 0.0) parts.push_back(fmt::format("dropout {}", s.dropout));
+  if (s.pack) parts.emplace_back("packed");
+  parts.push_back(fmt::format("chunk {}", grouped(s.chunk)));
+  parts.push_back(fmt::format("{} {}", grouped(choice.threads), choice.threads == 1 ? "thread" : "threads"));
+  parts.emplace_back(s.exact ? "exact arithmetic" : "mixed arithmetic");
+  return join(parts, ", ");
 }
 
 Verdict verdict(const PlanReport& report) {
@@ -272,7 +285,7 @@ SolutionWords solution_words(const PlanReport& report, const Solution& solution)
     out.rows.push_back(
         {std::move(rank), std::move(what), size_words(option.total, estimate), printable(option.command)});
   };
-  add("best", *solution.best, solution.best_of_all ? why_best(solution.what) : "");
+  add("best", *solution.best, solution.best_of_all ? why_best(solution.what, report.facts.runs_here) : "");
   for (const Option& option : solution.cheaper) add("cheaper", option, "");
   for (const Option& option : solution.also) add("also", option, "");
   return out;

@@ -28,7 +28,7 @@ std::string context_words(const PlanReport& report, std::uint64_t context);  // 
 std::string weights_words(std::string_view weights);                         // "as stored" for "keep"
 // "context 4,096 tokens, weights q4, kv fp16, ..."; parts that the report varies are left out.
 std::string choice_words(const PlanReport& report, const RunChoice& choice, bool varies);
-std::string train_words(const TrainChoice& choice);
+std::string train_words(const PlanReport& report);
 
 struct Verdict {
   bool fits = false;

@@ -4,6 +4,7 @@
 
 #include "plan/architecture_subject.h"
 #include "plan/report.h"
+#include "plan/train_plan.h"
 
 namespace axon {
 namespace {
@@ -31,7 +32,7 @@ class SizeSubject : public Subject {
     return out;
   }
 
-  Result<TrainingShape> training() const override {
+  Result<Footprint> training(const TrainChoice&) const override {
     return make_error(ErrorCode::kInvalidArgument, "{}: training needs shapes, and a size has none", guess_.target);
   }
 

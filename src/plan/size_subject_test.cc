@@ -1,6 +1,7 @@
 #include <rapidcheck.h>
 
 #include "plan/plan_for_test.h"
+#include "plan/train_plan.h"
 
 namespace axon {
 namespace {
@@ -70,7 +71,7 @@ TEST(SizeSubject, SaysThatItGuesses) {
 }
 
 TEST(SizeSubject, CannotBeTrained) {
-  EXPECT_EQ(error_of(subject_of("20b")->training()), "20b: training needs shapes, and a size has none");
+  EXPECT_EQ(error_of(subject_of("20b")->training({})), "20b: training needs shapes, and a size has none");
 }
 
 TEST(SizeSubject, OverflowIsAnError) {

@@ -1,6 +1,7 @@
 #include "plan/solve.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "memory/ledger.h"
 #include "plan/kv_costs.h"
@@ -12,6 +13,7 @@ namespace {
 constexpr std::uint64_t kContextMax = std::uint64_t{1} << 40;  // for models without a limit of their own
 constexpr std::uint64_t kBatchMax = 65'536;
 constexpr std::uint64_t kSequenceMin = 16, kSequenceMax = std::uint64_t{1} << 24;
+constexpr std::uint64_t kRowMin = 2;  // tokens: one, and the next
 
 // The largest n in [low, high] for which fits(n); 0 when not even `low` does. fits must be monotone. A number that is
 // too large to be reckoned with does not fit; an error of `low` itself is one.
@@ -81,7 +83,30 @@ class Solver {
     return best_of(SolveFor::kKv, std::move(ladder));
   }
 
-  Result<Solution> training() const {
+  Result<Solution> training() const { return subject_.facts().runs_here ? longest_rows() : largest_batch(); }
+
+ private:
+  // Rows of a batch go through our models one after the other: only their length takes memory.
+  Result<Solution> longest_rows() const {
+    Solution out;
+    out.what = SolveFor::kTrain;
+    const std::uint64_t batch = train_.settings.batch_size, most = subject_.facts().context_max;
+    const std::uint64_t longest = AXON_TRY(largest(kRowMin, most, [&](std::uint64_t n) -> Result<bool> {
+      return AXON_TRY(train_option(batch, n)).total <= budget_;
+    }));
+    if (longest == 0) {
+      out.smallest = AXON_TRY(train_option(batch, kRowMin));
+      return out;
+    }
+    out.best = AXON_TRY(train_option(batch, longest));
+    out.best_of_all = longest == most;
+    for (std::uint64_t n = std::bit_floor(longest - 1); n >= kSequenceMin && out.cheaper.size() < 2; n /= 2) {
+      out.cheaper.push_back(AXON_TRY(train_option(batch, n)));
+    }
+    return out;
+  }
+
+  Result<Solution> largest_batch() const {
     Solution out;
     out.what = SolveFor::kTrain;
     const auto fits = [&](std::uint64_t batch, std::uint64_t sequence) -> Result<bool> {
@@ -90,10 +115,10 @@ class Solver {
       return option.value().total <= budget_;
     };
     const std::uint64_t batch =
-        AXON_TRY(largest(1, kBatchMax, [&](std::uint64_t n) { return fits(n, train_.sequence); }));
+        AXON_TRY(largest(1, kBatchMax, [&](std::uint64_t n) { return fits(n, train_.settings.max_seq_len); }));
     const std::uint64_t context = subject_.facts().context_max;
     const std::uint64_t most = context != 0 ? std::min(context, kSequenceMax) : kSequenceMax;
-    const std::uint64_t least = std::min({kSequenceMin, train_.sequence, most});
+    const std::uint64_t least = std::min({kSequenceMin, train_.settings.max_seq_len, most});
     const std::uint64_t longest = AXON_TRY(largest(least, most, [&](std::uint64_t n) { return fits(1, n); }));
     if (longest == 0) {
       out.smallest = AXON_TRY(train_option(1, least));
@@ -102,11 +127,12 @@ class Solver {
     if (batch == 0) {
       out.best = AXON_TRY(train_option(1, longest));
     } else {
-      out.best = AXON_TRY(train_option(batch, train_.sequence));
+      out.best = AXON_TRY(train_option(batch, train_.settings.max_seq_len));
       out.best_of_all = batch == kBatchMax;
-      if (longest > train_.sequence) out.also.push_back(AXON_TRY(train_option(1, longest)));
+      if (longest > train_.settings.max_seq_len) out.also.push_back(AXON_TRY(train_option(1, longest)));
     }
-    for (std::uint64_t b = out.best->train.batch, t = out.best->train.sequence; out.cheaper.size() < 2;) {
+    for (std::uint64_t b = out.best->train.settings.batch_size, t = out.best->train.settings.max_seq_len;
+         out.cheaper.size() < 2;) {
       (b > 1 ? b : t) /= 2;
       if (t < kSequenceMin) break;
       out.cheaper.push_back(AXON_TRY(train_option(b, t)));
@@ -114,7 +140,6 @@ class Solver {
     return out;
   }
 
- private:
   // What is not counted cannot be solved for.
   Status check_cache() const {
     RunChoice choice = run_;
@@ -146,15 +171,13 @@ class Solver {
   Result<Option> train_option(std::uint64_t batch, std::uint64_t sequence) const {
     Option option;
     option.train = train_;
-    option.train.batch = batch;
-    option.train.sequence = sequence;
+    option.train.settings.batch_size = batch;
+    option.train.settings.max_seq_len = sequence;
     option.run = run_;
     option.what = fmt::format("batch {} x {} tokens", grouped(batch), grouped(sequence));
     option.total = AXON_TRY(train_footprint(subject_, option.train)).total();
-    option.command = fmt::format("bit-axon plan {} --train --weights {} --rank {} --batch-size {} --max-seq-len {}{}{}",
-                                 shell_word(subject_.facts().target), train_.weights, train_.rank, batch, sequence,
-                                 train_.optimizer == "adamw" ? "" : fmt::format(" --optimizer {}", train_.optimizer),
-                                 train_.checkpointing ? "" : " --no-checkpointing");
+    option.command =
+        fmt::format("bit-axon plan {} --train {}", shell_word(subject_.facts().target), typed(option.train));
     return option;
   }
 

@@ -27,8 +27,9 @@ struct Solution {
 };
 
 // `choice` gives what is not solved for. Longest context: exact to the token. Weights and kv: the named precisions in
-// falling size, none larger than what is stored. Training: the largest batch at the given length; if not even one
-// example fits, the longest length.
+// falling size, none larger than what is stored. Training of our models, where a batch takes next to nothing: the
+// longest length at the given batch, whatever length is given. Of other families: the largest batch at the given
+// length; if not even one example fits, the longest length.
 Result<Solution> solve(const Subject& subject, SolveFor what, const RunChoice& run, const TrainChoice& train,
                        Bytes budget);
 

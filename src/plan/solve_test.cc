@@ -3,6 +3,7 @@
 #include <rapidcheck.h>
 
 #include "plan/plan_for_test.h"
+#include "plan/train_plan.h"
 
 namespace axon {
 namespace {
@@ -49,6 +50,13 @@ class Solve : public ::testing::Test {
     for (const char* target : kTargets) subjects_.push_back(subject_of(target));
   }
   const Subject& any_subject() const { return *subjects_[*rc::gen::inRange<std::size_t>(0, subjects_.size())]; }
+  const Subject& any_subject(bool runs_here) const {
+    std::vector<const Subject*> some;
+    for (const auto& subject : subjects_) {
+      if (subject->facts().runs_here == runs_here) some.push_back(subject.get());
+    }
+    return **rc::gen::elementOf(some);
+  }
   // From far too little to plenty, on a scale that does not favour the large ones.
   static Bytes any_budget() {
     return {(std::uint64_t{1} << *rc::gen::inRange(22, 42)) + *rc::gen::inRange<std::uint64_t>(0, 1u << 24)};
@@ -156,40 +164,68 @@ TEST_F(Solve, TheBestCacheFitsAndABetterOneDoesNot) {
 }
 
 TEST_F(Solve, TheLargestBatchFitsAndTheNextExampleDoesNot) {
-  EXPECT_TRUE(rc::check("any model, budget and length", [&] {
-    const Subject& subject = any_subject();
+  EXPECT_TRUE(rc::check("any model of another family, budget and length", [&] {
+    const Subject& subject = any_subject(/*runs_here=*/false);
     TrainChoice train;
-    train.sequence = *rc::gen::inRange<std::uint64_t>(1, 2048);
+    train.settings.max_seq_len = *rc::gen::inRange<std::uint64_t>(1, 2048);
     train.checkpointing = *rc::gen::arbitrary<bool>();
-    train.rank = *rc::gen::inRange<std::uint64_t>(1, 64);
+    train.settings.rank = *rc::gen::inRange<std::uint64_t>(1, 64);
     const Bytes budget = any_budget();
     const Solution s = solved(subject, SolveFor::kTrain, budget, {}, train);
     check_options(subject, s, budget, true);
     const auto fits = [&](std::uint64_t batch, std::uint64_t sequence) {
       TrainChoice choice = train;
-      choice.batch = batch;
-      choice.sequence = sequence;
+      choice.settings.batch_size = batch;
+      choice.settings.max_seq_len = sequence;
       Result<Footprint> f = train_footprint(subject, choice);
       return f.ok() && f.value().total() <= budget;
     };
     if (s.smallest) {
-      RC_ASSERT(!fits(1, train.sequence) && !fits(1, 16));
+      RC_ASSERT(!fits(1, train.settings.max_seq_len) && !fits(1, 16));
       return;
     }
     const TrainChoice& best = s.best->train;
-    if (fits(1, train.sequence)) {
-      RC_ASSERT(best.sequence == train.sequence);
-      RC_ASSERT(s.best_of_all == (best.batch == 65536u));
-      if (!s.best_of_all) RC_ASSERT(!fits(best.batch + 1, train.sequence));
+    if (fits(1, train.settings.max_seq_len)) {
+      RC_ASSERT(best.settings.max_seq_len == train.settings.max_seq_len);
+      RC_ASSERT(s.best_of_all == (best.settings.batch_size == 65536u));
+      if (!s.best_of_all) RC_ASSERT(!fits(best.settings.batch_size + 1, train.settings.max_seq_len));
     } else {
-      RC_ASSERT(best.batch == 1u && best.sequence < train.sequence);
-      RC_ASSERT(!fits(1, best.sequence + 1));
+      RC_ASSERT(best.settings.batch_size == 1u && best.settings.max_seq_len < train.settings.max_seq_len);
+      RC_ASSERT(!fits(1, best.settings.max_seq_len + 1));
     }
     for (const Option& o : s.also) {
-      RC_ASSERT(o.train.batch == 1u && o.train.sequence > train.sequence);
-      RC_ASSERT(!fits(1, o.train.sequence + 1) || o.train.sequence == 1u << 24 ||
-                o.train.sequence == subject.facts().context_max);
+      RC_ASSERT(o.train.settings.batch_size == 1u && o.train.settings.max_seq_len > train.settings.max_seq_len);
+      RC_ASSERT(!fits(1, o.train.settings.max_seq_len + 1) || o.train.settings.max_seq_len == 1u << 24 ||
+                o.train.settings.max_seq_len == subject.facts().context_max);
     }
+  }));
+}
+
+TEST_F(Solve, TheLongestRowFitsAndTheNextTokenDoesNot) {
+  EXPECT_TRUE(rc::check("any model of ours, budget and settings", [&] {
+    const Subject& subject = any_subject(/*runs_here=*/true);
+    TrainChoice train;
+    train.settings.rank = *rc::gen::inRange<std::uint64_t>(1, 64);
+    train.settings.batch_size = *rc::gen::inRange<std::uint64_t>(1, 64);
+    train.settings.chunk = *rc::gen::inRange<std::uint64_t>(16, 2048);
+    if (*rc::gen::arbitrary<bool>()) train.settings.objective = train::Objective::kPreference;
+    train.data = {.examples = *rc::gen::inRange<std::uint64_t>(0, 100'000), .index = 100_KiB};
+    const Bytes budget = any_budget();
+    const Solution s = solved(subject, SolveFor::kTrain, budget, {}, train);
+    check_options(subject, s, budget, true);
+    const auto fits = [&](std::uint64_t tokens) {
+      TrainChoice choice = train;
+      choice.settings.max_seq_len = tokens;
+      return ok(train_footprint(subject, choice)).total() <= budget;
+    };
+    if (s.smallest) {
+      RC_ASSERT(!fits(2));
+      return;
+    }
+    const train::TrainSettings& best = s.best->train.settings;
+    RC_ASSERT(best.batch_size == train.settings.batch_size);
+    RC_ASSERT(s.best_of_all == (best.max_seq_len == subject.facts().context_max));
+    if (!s.best_of_all) RC_ASSERT(!fits(best.max_seq_len + 1));
   }));
 }
 
@@ -197,11 +233,13 @@ TEST_F(Solve, TheLargestBatchFitsAndTheNextExampleDoesNot) {
 TEST_F(Solve, TrainingStaysWithinTheContext) {
   const Solution s = solved(*subject_of("small"), SolveFor::kTrain, {std::uint64_t{1} << 50});
   ASSERT_TRUE(s.best);
-  EXPECT_EQ(s.best->train.batch, 65536u);
+  EXPECT_EQ(s.best->train.settings.max_seq_len, 65536u);
   EXPECT_TRUE(s.best_of_all);
-  ASSERT_EQ(s.also.size(), 1u);
-  EXPECT_EQ(s.also[0].train.sequence, 65536u);
-  EXPECT_EQ(s.also[0].what, "batch 1 x 65,536 tokens");
+  EXPECT_EQ(s.best->what, "batch 1 x 65,536 tokens");
+  ASSERT_EQ(s.cheaper.size(), 2u);
+  EXPECT_EQ(s.cheaper[0].train.settings.max_seq_len, 32768u);
+  EXPECT_EQ(s.cheaper[1].command,
+            "bit-axon plan small --train --weights q4 --rank 16 --batch-size 1 --max-seq-len 16384");
 }
 
 // The search goes past what 64 bits count; the answer does not.
@@ -217,10 +255,10 @@ TEST_F(Solve, TrainingOfAWideModelWithoutEnd) {
                    .window = 0};
   const auto subject = foreign(wide.json());
   TrainChoice train;
-  train.sequence = 1u << 24;
+  train.settings.max_seq_len = 1u << 24;
   const Solution s = solved(*subject, SolveFor::kTrain, {std::uint64_t{1} << 59}, {}, train);
   ASSERT_TRUE(s.best);
-  EXPECT_GT(s.best->train.batch, 1u);
+  EXPECT_GT(s.best->train.settings.batch_size, 1u);
 }
 
 TEST_F(Solve, ASizeCannotBeTrained) {

@@ -70,19 +70,7 @@ struct SubjectFacts {
   bool runs_here = false;  // this program runs it
 };
 
-// A linear layer that an adapter may sit on, `count` times.
-struct AdapterSite {
-  std::string name;
-  std::uint64_t in = 0, out = 0, count = 1;
-};
-
-// What training needs beside the weights.
-struct TrainingShape {
-  std::vector<AdapterSite> sites;
-  std::uint64_t layers = 0, hidden_size = 0, vocab_size = 0;
-  std::uint64_t widest_layer_values = 0;  // activations a token that the largest layer keeps for its backward pass
-  std::uint64_t all_layers_values = 0;    // of all layers together: without checkpointing
-};
+struct TrainChoice;  // plan/train_plan.h
 
 class Subject {
  public:
@@ -91,8 +79,8 @@ class Subject {
   // kInvalidArgument for a choice that contradicts the model (a context beyond its maximum, a precision that is not
   // known for it); every number that does not fit 64 bits is one, too.
   virtual Result<Footprint> footprint(const RunChoice& choice) const = 0;
-  // Weights alone, as they lie in memory in `weights`.
-  virtual Result<TrainingShape> training() const = 0;
+  // The same for a training; the optimizer's name has been checked.
+  virtual Result<Footprint> training(const TrainChoice& choice) const = 0;
   // From here on, a run with this adapter (docs/adapters.md). Errors as AdapterFiles::open; kUnsupported for a model
   // that this program does not run.
   virtual Status add_adapter(const std::string& path, std::optional<double> scale);

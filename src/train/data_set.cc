@@ -113,8 +113,12 @@ class JsonlExamples::Opening {
 
 Result<Bytes> JsonlExamples::measure(const std::string& path) {
   const LineFile file = AXON_TRY(LineFile::open(path));
+  return index_bytes(AXON_TRY(file.count()));
+}
+
+Bytes JsonlExamples::index_bytes(std::size_t lines) {
   Carver carver;
-  carver.span<Entry>(AXON_TRY(file.count()));
+  carver.span<Entry>(lines);
   return carver.peak();
 }
 
@@ -128,9 +132,7 @@ Result<JsonlExamples> JsonlExamples::open(const std::string& path, const Tokeniz
   const std::uint64_t lines = AXON_TRY(set.file_.count());
   if (lines > kMaxLines)
     return make_error(ErrorCode::kUnsupported, "{}: has {} lines, more than {}", path, lines, kMaxLines);
-  Carver measure;
-  measure.span<Entry>(lines);
-  set.arena_ = AXON_TRY(Arena::create(ledger, account::kTrainingData, measure.peak()));
+  set.arena_ = AXON_TRY(Arena::create(ledger, account::kTrainingData, index_bytes(lines)));
   Carver carver = set.arena_.carver();
   set.entries_ = carver.span<Entry>(lines);
   AXON_TRY(Opening(set, progress).run());

@@ -48,6 +48,7 @@ class JsonlExamples : public ExampleSource {
   static constexpr std::size_t kBytesPerLine = 32;  // of the account
   // What open() will take from the ledger (account::kTrainingData), from the number of lines alone.
   static Result<Bytes> measure(const std::string& path);
+  static Bytes index_bytes(std::size_t lines);
   // kCorrupt or kInvalidArgument "FILE:LINE: reason" for a malformed line; kInvalidArgument when no example is left.
   // `tokenizer` must outlive the dataset.
   static Result<JsonlExamples> open(const std::string& path, const Tokenizer& tokenizer, const DataOptions& options,

@@ -419,16 +419,28 @@ class Solve(PlanCase):
                 if option is not None:
                     self.promised(option, 1.2 * GIB)
 
-    def test_training(self):
-        solution, = self.solutions("nano", "train", "--budget", "400MiB", "--rank", 8, "--optimizer", "sgd")
+    def test_training_of_ours_is_solved_to_the_token(self):
+        lines = self.folder / "some lines.jsonl"
+        lines.write_text('{"text": "a b c"}\n' * 1000)
+        options = ["--rank", 8, "--adapter", "dora", "--data", lines, "--threads", 2]
+        solution, = self.solutions(self.model, "train", "--budget", "300MiB", *options)
+        self.assertFalse(solution["best_of_all"])
+        for option in [solution["best"], *solution["cheaper"]]:
+            self.promised(option, 300 * MIB)
+        more = ["--train", "--budget", "300MiB", *options, "--max-seq-len"]
+        longest = solution["best"]["choice"]["max_seq_len"]
+        self.plan(self.model, *more, longest)
+        self.plan(self.model, *more, longest + 1, codes=(DOES_NOT_FIT,))
+
+    def test_training_of_others(self):
+        options = ["--budget", "4GiB", "--rank", 8, "--optimizer", "sgd"]
+        solution, = self.solutions("llama-3.2-1b", "train", *options)
         best = solution["best"]["choice"]
-        self.promised(solution["best"], 400 * MIB)
-        for option in [*solution["cheaper"], *solution["also"]]:
-            self.promised(option, 400 * MIB)
-        more = ["--train", "--budget", "400MiB", "--rank", 8, "--optimizer", "sgd", "--max-seq-len",
-                best["max_seq_len"]]
-        self.plan("nano", *more, "--batch-size", best["batch_size"])
-        self.plan("nano", *more, "--batch-size", best["batch_size"] + 1, codes=(DOES_NOT_FIT,))
+        for option in [solution["best"], *solution["cheaper"], *solution["also"]]:
+            self.promised(option, 4 * GIB)
+        more = ["--train", *options, "--max-seq-len", best["max_seq_len"], "--batch-size"]
+        self.plan("llama-3.2-1b", *more, best["batch_size"])
+        self.plan("llama-3.2-1b", *more, best["batch_size"] + 1, codes=(DOES_NOT_FIT,))
 
     def test_when_nothing_fits(self):
         for solution in self.solutions("nano", "context,weights,kv,train", "--budget", "13MiB"):
@@ -469,38 +481,88 @@ class Train(PlanCase):
         return plan["training"]
 
     def test_accounts(self):
-        names = [a["account"] for a in self.train()["accounts"]]
+        training = self.train()
+        names = [a["account"] for a in training["accounts"]]
         for name in ("weights: embedding", "adapters", "adapter gradients", "optimizer state", "block inputs",
-                     "activations", "loss", "kv cache", "process"):
+                     "border states", "activations", "loss", "batch", "workspace", "text", "process"):
             self.assertIn(name, names)
+        self.assertFalse(training["estimate"])
+        self.assertEqual(training["cannot_run"], "")
+        self.assertNotIn("~", self.succeed("plan", "3b", "--train", "--budget", "64GiB").out)
 
     def test_what_each_option_changes(self):
         base = self.train()
         self.assertEqual((base["weights"], base["rank"], base["optimizer"], base["checkpointing"]),
                          ("q4", 16, "adamw", True))
+        gradients = self.account(base, "adapter gradients")
+        self.assertEqual(self.account(self.train("--rank", 32), "adapter gradients"), 2 * gradients)
+        self.assertGreaterEqual(self.account(base, "optimizer state"), 2 * gradients)
+        self.assertEqual(self.train("--batch-size", 3)["total_bytes"], base["total_bytes"])
+        self.assertEqual(self.account(self.train("--max-seq-len", "4k"), "block inputs"),
+                         2 * self.account(base, "block inputs"))
+        self.assertEqual(self.account(self.train("--method", "orpo"), "block inputs"),
+                         2 * self.account(base, "block inputs"))
+        self.assertGreater(self.account(self.train("--adapter", "dora"), "adapters"), self.account(base, "adapters"))
+        self.assertLess(self.account(self.train("--targets", "attention,projections"), "adapters"),
+                        self.account(base, "adapters"))
+        self.assertLess(self.account(self.train("--chunk", 128), "activations"), self.account(base, "activations"))
+        self.assertGreater(self.weights(self.train("--weights", "q8")), self.weights(base))
+        for options in (["--scale", 4], ["--grad-accum", 8]):
+            self.assertEqual(self.train(*options)["total_bytes"], base["total_bytes"])
+
+    def test_data_is_counted(self):
+        lines = self.folder / "lines.jsonl"
+        totals = []
+        for count in (16, 1616):
+            lines.write_text('{"text": "a b c"}\n' * count)
+            training = self.train("--data", lines)
+            self.assertEqual(training["data"]["lines"], count)
+            totals.append(self.account(training, "training data"))
+        self.assertEqual(totals[1] - totals[0], 1600 * 36)
+        both = self.train("--data", lines, "--val-data", lines)
+        self.assertEqual(self.account(both, "training data"), 2 * totals[1])
+        lines.write_text("")
+        self.fail_with(ERROR, ["lines.jsonl", "no line"], "plan", "3b", "--train", "--data", lines)
+
+    def test_what_train_does_not_have(self):
+        self.fail_with(ERROR, ["AdamW", "sgd"], "plan", "3b", "--train", "--optimizer", "sgd")
+        self.fail_with(ERROR, ["--no-checkpointing"], "plan", "3b", "--train", "--no-checkpointing")
+        self.fail_with(ERROR, ["coffee", "q_proj"], "plan", "3b", "--train", "--targets", "coffee")
+        self.fail_with(ERROR, ["llama-3.2-1b", "estimate"], "plan", "llama-3.2-1b", "--train", "--adapter", "dora")
+
+    def test_stored_weights_are_kept(self):
+        self.assertEqual(self.plan("--train", "--budget", "64GiB")["training"]["weights"], "keep")
+
+    def test_other_families_and_sizes(self):
+        def train(*args):
+            return self.plan("llama-3.1-8b", "--train", "--budget", "200GiB", *args)["training"]
+        base = train()
+        self.assertGreater(base["total_bytes"], 4 * GIB)
+        self.assertTrue(base["estimate"])
+        self.assertIn("its own family alone", base["cannot_run"])
         adapters = self.account(base, "adapters")
         self.assertEqual(self.account(base, "adapter gradients"), adapters)
         self.assertEqual(self.account(base, "optimizer state"), 2 * adapters)
-        self.assertEqual(self.account(self.train("--optimizer", "sgd"), "optimizer state"), 0)
-        eight = self.account(self.train("--optimizer", "adamw8bit"), "optimizer state")
+        self.assertEqual(self.account(train("--optimizer", "sgd"), "optimizer state"), 0)
+        eight = self.account(train("--optimizer", "adamw8bit"), "optimizer state")
         self.assertTrue(adapters / 2 < eight < adapters * 0.51)
-        self.assertEqual(self.account(self.train("--rank", 32), "adapters"), 2 * adapters)
-        self.assertEqual(self.account(self.train("--batch-size", 3), "activations"),
-                         3 * self.account(base, "activations"))
-        self.assertEqual(self.account(self.train("--max-seq-len", "4k"), "block inputs"),
-                         2 * self.account(base, "block inputs"))
-        whole = self.train("--no-checkpointing")
-        self.assertGreater(self.account(whole, "activations"), self.account(base, "activations"))
-        self.assertGreater(self.weights(self.train("--weights", "q8")), self.weights(base))
-
-    def test_other_families_and_sizes(self):
-        plan = self.plan("llama-3.1-8b", "--train", "--budget", "64GiB")
-        self.assertGreater(plan["training"]["total_bytes"], 4 * GIB)
+        self.assertEqual(self.account(train("--batch-size", 3), "activations"), 3 * self.account(base, "activations"))
+        self.assertGreater(self.account(train("--no-checkpointing"), "activations"), self.account(base, "activations"))
         self.fail_with(ERROR, ["20b", "shapes"], "plan", "20b", "--train")
 
     def test_what_does_not_fit(self):
         plan = self.plan("3b", "--train", "--budget", "1GiB", codes=(DOES_NOT_FIT,))
         self.assertFalse(plan["training"]["fits"])
+        self.assertEqual(plan["would_fit"], [])
+
+    def test_what_would_fit_does(self):
+        budget = self.train()["total_bytes"] - 1
+        plan = self.plan("3b", "--train", "--budget", budget, codes=(DOES_NOT_FIT,))
+        self.assertEqual(plan["would_fit"][0]["options"], "--max-seq-len 1024")
+        self.assertGreaterEqual(len(plan["would_fit"]), 4)
+        for way in plan["would_fit"]:
+            there = self.plan("3b", "--train", "--budget", budget, *way["options"].split())
+            self.assertEqual(there["training"]["total_bytes"], way["total_bytes"])
 
 
 class Page(HTMLParser):
@@ -590,7 +652,7 @@ class Schema(PlanCase):
             if row:
                 cls.objects.setdefault(name, {})[row[1]] = (row[2], row[3])
 
-    SCALARS = {"text": str, "count": int, "bytes": int, "true or false": bool}
+    SCALARS = {"text": str, "count": int, "bytes": int, "number": float, "true or false": bool}
 
     def check(self, name, value, seen):
         fields = self.objects[name]
@@ -633,12 +695,16 @@ class Schema(PlanCase):
     def test_both_ways(self):
         seen = set()
         gguf = llama_gguf().write(self.folder / "schema.gguf")
+        lines = self.folder / "schema.jsonl"
+        lines.write_text('{"text": "a b c"}\n')
         for args in ([], ["3b", "--weights", "fp16", "--budget", "3GiB", "--attention-window", "all"],
                      ["nano", "--context", "1k,2k", "--solve", "context,weights,kv", "--budget", "60MiB"],
                      ["nano", "--solve", "context,kv", "--budget", "13MiB", "--attention-window", "all"],
                      ["3b", "--train", "--solve", "train", "--machine", "mac-mini-16gb"], [gguf], ["gpt-oss-20b"],
                      ["20b", *Fallback.OPTIONS, "--ram", "16GiB", "--reserve", "2GiB"], ["20b", "--ram", "16GiB"],
-                     ["nano", "--solve", "train", "--budget", "400MiB"]):
+                     ["nano", "--solve", "train", "--budget", "400MiB"],
+                     ["llama-3.2-1b", "--solve", "train", "--budget", "4GiB"],
+                     ["nano", "--solve", "train", "--budget", "13MiB", "--data", lines, "--val-data", lines]):
             self.check_plan(self.plan(*args, codes=(0, DOES_NOT_FIT)), seen)
         source = (SOURCE / "src" / "cli" / "plan_json.cc").read_text()
         for name, fields in self.objects.items():
