@@ -1,21 +1,27 @@
 #include "io/atomic_file.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <system_error>
+#include <vector>
 
 namespace axon {
 namespace {
 
 // How much is written before the system is told to start on it: so the flush at the end finds little left to do.
 constexpr std::uint64_t kWritebackStep = 8 << 20;
+
+// Between an output's name and the number of the process that is writing it.
+constexpr std::string_view kTemporary = ".tmp-";
 
 Error system_error(const std::string& path, std::string_view action, int error) {
   ErrorCode code = ErrorCode::kIo;
@@ -30,6 +36,11 @@ Error already_exists(const std::string& path) {
 bool exists(const std::string& path) {
   struct stat info {};
   return lstat(path.c_str(), &info) == 0;
+}
+
+bool is_folder(const std::string& path) {
+  struct stat info {};
+  return lstat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
 }
 
 bool is_regular(const std::string& path) {
@@ -50,7 +61,7 @@ Result<std::string> make_temporary(const std::string& path, std::string_view act
                                    Make make) {
   if (path.empty()) return make_error(ErrorCode::kInvalidArgument, "an output needs a name, not an empty one");
   if (refuse && exists(path)) return already_exists(path);
-  const std::string base = fmt::format("{}.tmp-{}", path, getpid());
+  const std::string base = fmt::format("{}{}{}", path, kTemporary, getpid());
   std::string name = base;
   for (int attempt = 1; attempt <= 100; ++attempt) {
     made = make(name.c_str());
@@ -173,12 +184,17 @@ Status AtomicFile::finish() {
   return sync_parent(path_);
 }
 
-Result<AtomicDirectory> AtomicDirectory::create(const std::string& path) {
+Result<AtomicDirectory> AtomicDirectory::create(const std::string& path, Existing existing) {
   AtomicDirectory directory;
   directory.final_ = path;
+  directory.existing_ = existing;
   while (directory.final_.size() > 1 && directory.final_.back() == '/') directory.final_.pop_back();
+  if (existing == Existing::kReplace && exists(directory.final_) && !is_folder(directory.final_)) {
+    return make_error(ErrorCode::kInvalidArgument, "{} already exists, and is no folder that could be replaced", path);
+  }
   int made = -1;
-  directory.temporary_ = AXON_TRY(make_temporary(directory.final_, "create the folder", /*refuse=*/true, made,
+  const bool refuse = existing == Existing::kRefuse;
+  directory.temporary_ = AXON_TRY(make_temporary(directory.final_, "create the folder", refuse, made,
                                                  [](const char* name) { return mkdir(name, 0777); }));
   return directory;
 }
@@ -192,9 +208,69 @@ Status AtomicDirectory::finish() {
   AXON_CHECK(!temporary_.empty());
   const int error = sync_folder(temporary_);
   if (error != 0) return system_error(final_, "flush the folder", error);
-  AXON_TRY(publish(temporary_, final_, Existing::kRefuse));
-  temporary_.clear();
+  if (existing_ == Existing::kReplace && exists(final_)) {
+    AXON_TRY(replace());
+  } else {
+    AXON_TRY(publish(temporary_, final_, Existing::kRefuse));
+    temporary_.clear();
+  }
   return sync_parent(final_);
+}
+
+// The older folder ends under the temporary name, and goes.
+Status AtomicDirectory::replace() {
+  if (renameat2(AT_FDCWD, temporary_.c_str(), AT_FDCWD, final_.c_str(), RENAME_EXCHANGE) != 0) {
+    if (errno != EINVAL && errno != ENOSYS) return system_error(final_, "replace the folder", errno);
+    // Without an exchange there is a moment with neither; a crash then leaves both, the older one aside.
+    const std::string aside = temporary_ + "-older";
+    if (std::rename(final_.c_str(), aside.c_str()) != 0) return system_error(final_, "replace the folder", errno);
+    if (std::rename(temporary_.c_str(), final_.c_str()) != 0) {
+      const int error = errno;
+      static_cast<void>(std::rename(aside.c_str(), final_.c_str()));
+      return system_error(final_, "replace the folder", error);
+    }
+    temporary_ = aside;
+  }
+  std::error_code error;
+  std::filesystem::remove_all(std::exchange(temporary_, {}), error);
+  if (error) return system_error(final_, "remove the folder that was replaced", error.value());
+  return Ok{};
+}
+
+namespace {
+
+// The process that is writing "<name>.tmp-<pid>" or "<name>.tmp-<pid>-<number>"; 0 for any other name.
+pid_t writer_of(std::string_view name) {
+  const std::size_t at = name.rfind(kTemporary);
+  if (at == std::string_view::npos || at == 0) return 0;
+  const std::string_view tail = name.substr(at + kTemporary.size());
+  pid_t pid = 0;
+  const auto [end, error] = std::from_chars(tail.data(), tail.data() + tail.size(), pid);
+  const std::string_view rest = tail.substr(static_cast<std::size_t>(end - tail.data()));
+  const bool numbered =
+      rest.size() > 1 && rest[0] == '-' && rest.find_first_not_of("0123456789", 1) == std::string_view::npos;
+  return error == std::errc() && pid > 0 && (rest.empty() || numbered) ? pid : 0;
+}
+
+bool has_ended(pid_t pid) { return kill(pid, 0) != 0 && errno == ESRCH; }
+
+}  // namespace
+
+Status remove_leftovers(const std::string& folder, std::string_view prefix) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  std::vector<fs::path> leftovers;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    const pid_t writer = writer_of(name);
+    if (name.starts_with(prefix) && writer != 0 && has_ended(writer)) leftovers.push_back(entry->path());
+  }
+  if (error) return system_error(folder, "list the folder", error.value());
+  for (const fs::path& path : leftovers) {
+    fs::remove_all(path, error);
+    if (error) return system_error(path.string(), "remove what was left half-written", error.value());
+  }
+  return Ok{};
 }
 
 Status write_file(const std::string& path, std::string_view text, Existing existing) {

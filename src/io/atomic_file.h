@@ -52,23 +52,31 @@ class AtomicFile {
 // A folder that stands under its name only after finish(). Destroying it before removes it and all that is in it.
 class AtomicDirectory {
  public:
-  // Creates `path`.tmp-<pid>; the parent must exist. kInvalidArgument "<path> already exists"; kIo or kNotFound.
-  static Result<AtomicDirectory> create(const std::string& path);
+  // Creates `path`.tmp-<pid>; the parent must exist. kInvalidArgument "<path> already exists" (with kReplace only for
+  // what is no folder); kIo or kNotFound.
+  static Result<AtomicDirectory> create(const std::string& path, Existing existing = Existing::kRefuse);
   AtomicDirectory(AtomicDirectory&& other) noexcept
-      : final_(std::move(other.final_)), temporary_(std::exchange(other.temporary_, {})) {}
+      : final_(std::move(other.final_)), temporary_(std::exchange(other.temporary_, {})), existing_(other.existing_) {}
   AtomicDirectory& operator=(AtomicDirectory&&) = delete;
   ~AtomicDirectory();
 
   // Where to put files until finish(), and the name that the folder will have.
   const std::string& path() const { return temporary_; }
   const std::string& final_path() const { return final_; }
-  // Flushes the folder, renames it, flushes its parent. The files in it must have been flushed (AtomicFile does).
+  // Flushes the folder, renames it, flushes its parent. The files in it must have been flushed (AtomicFile does). With
+  // kReplace the two folders change places in one step, where the file system can, and the older one is removed.
   Status finish();
 
  private:
   AtomicDirectory() = default;
+  Status replace();
   std::string final_, temporary_;
+  Existing existing_ = Existing::kRefuse;
 };
+
+// Removes from `folder` what processes that have ended left half-written: every "<name>.tmp-<pid>" whose name begins
+// with `prefix`. Processes are looked for on this machine alone. kIo names what cannot be removed.
+Status remove_leftovers(const std::string& folder, std::string_view prefix);
 
 // A whole file, through AtomicFile.
 Status write_file(const std::string& path, std::string_view text, Existing existing = Existing::kRefuse);

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <csignal>
 
@@ -169,6 +171,64 @@ TEST(AtomicDirectory, NeverReplaces) {
     EXPECT_FALSE(directory.value().finish().ok());
   }
   EXPECT_EQ(folder.entries(), 2u);
+}
+
+TEST(AtomicDirectory, ReplacesWhenAsked) {
+  const Folder folder;
+  const auto write = [&](const std::string& text) {
+    AtomicDirectory directory = AtomicDirectory::create(folder / "step/", Existing::kReplace).value();
+    ASSERT_TRUE(write_file(directory.path() + "/" + text, text).ok());
+    ASSERT_TRUE(directory.finish().ok());
+  };
+  write("first");
+  write("second");
+  EXPECT_EQ(folder.entries(), 1u);
+  EXPECT_EQ(get(folder / "step/second"), "second");
+  EXPECT_FALSE(std::filesystem::exists(folder / "step/first"));
+  {
+    AtomicDirectory half = AtomicDirectory::create(folder / "step", Existing::kReplace).value();
+    ASSERT_TRUE(write_file(half.path() + "/third", "third").ok());
+    EXPECT_TRUE(std::filesystem::exists(folder / "step/second"));
+  }
+  EXPECT_EQ(get(folder / "step/second"), "second");
+  EXPECT_EQ(folder.entries(), 1u);
+  put(folder / "file", "text");
+  const auto refused = AtomicDirectory::create(folder / "file", Existing::kReplace);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().message, (folder / "file") + " already exists, and is no folder that could be replaced");
+}
+
+TEST(AtomicDirectory, FullDiskIsAnErrorThatNamesThePlace) {
+  const Folder folder;
+  {
+    const FullDisk disk(1000);
+    const AtomicDirectory directory = AtomicDirectory::create(folder / "step").value();
+    const Status written = write_file(directory.path() + "/weights", std::string(2000, 'x'));
+    ASSERT_FALSE(written.ok());
+    EXPECT_EQ(written.error().code, ErrorCode::kIo);
+    EXPECT_NE(written.error().message.find(folder / "step"), std::string::npos);
+  }
+  EXPECT_EQ(folder.entries(), 0u);
+}
+
+TEST(RemoveLeftovers, OfEndedProcessesAlone) {
+  const Folder folder;
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) _exit(0);
+  ASSERT_EQ(waitpid(child, nullptr, 0), child);  // a number that no process has
+  const std::string ended = fmt::format(".tmp-{}", child), living = fmt::format(".tmp-{}", getpid());
+  std::filesystem::create_directory(folder / ("step_1" + ended));
+  put(folder / ("step_1" + ended + "/weights"), "half");
+  put(folder / ("step_2" + ended + "-3"), "half");
+  const std::vector<std::string> stay = {
+      "step_1" + living, "other" + ended,         "step_3", "step_4.tmp-", "step_5.tmp-x",
+      "step_6.tmp-0",    "step_7" + ended + "-x", ended};
+  for (const std::string& name : stay) put(folder / name, "whole");
+  ASSERT_TRUE(remove_leftovers(folder.path(), "step_").ok());
+  for (const std::string& name : stay) EXPECT_TRUE(std::filesystem::exists(folder / name)) << name;
+  EXPECT_EQ(folder.entries(), stay.size());
+  EXPECT_EQ(remove_leftovers(folder / "none", "").error().code, ErrorCode::kNotFound);
 }
 
 TEST(ReadSmallFile, BoundsAndReasons) {
