@@ -46,7 +46,7 @@ constexpr std::array kFields = {
     number("max_seq_len", &Config::max_seq_len, 1u << 30),
     Field{"rms_norm_eps", nullptr, nullptr, &Config::rms_norm_eps, 0, true},
     // The number is the rotation's: another choice of signs or factors would be another word.
-    Field{"kv_rotation", nullptr, &Config::kv_rotated, nullptr, 0, false, "turboquant-1"},
+    Field{"kv_rotation", nullptr, &Config::kv_rotated, nullptr, 0, false, kKvRotationName},
 };
 
 // The value in JSON; empty for a key that is left out.

@@ -11,6 +11,9 @@
 
 namespace axon {
 
+// The word under "kv_rotation", here and beside adapters.
+inline constexpr std::string_view kKvRotationName = "turboquant-1";
+
 // Shapes of weights follow from these alone. Every field is required in a config.json but ssm_scan_step, which changes
 // only the order of work, and kv_rotation, which few models have. Checked by parse_config; nobody checks again.
 struct Config {
@@ -31,7 +34,7 @@ struct Config {
   bool weight_tying = true;                // the head is the embedding when the file has no lm_head
   std::uint64_t max_seq_len = 0;
   double rms_norm_eps = 1e-6;
-  // "kv_rotation": "turboquant-1". Each head's q, k and v come out of their matrices as R q, R k, R v, and o_proj takes
+  // "kv_rotation" is there. Each head's q, k and v come out of their matrices as R q, R k, R v, and o_proj takes
   // R v (turboquant::Rotation; docs/design/0010-the-rotation-is-in-the-weights.md): the same function either way.
   bool kv_rotated = false;
 

@@ -19,6 +19,7 @@
 #include "io/json.h"
 #include "kernels/cpu/cpu_device.h"
 #include "kernels/reference_device.h"
+#include "model/adapters.h"
 #include "model/model.h"
 #include "model/model_files.h"
 #include "quant/affine.h"
@@ -190,10 +191,11 @@ class LoadedModel {
     device_ = ok(cpu::CpuDevice::create(ledger_,
                                         {.x_elements_max = kTokensMax * widest,
                                          .rows_of_x_max = kTokensMax,
-                                         .cols_max = widest,
+                                         .cols_max = 2 * widest,  // B of an adapter is [R, out]
                                          .bf16_cols_max = widest,
                                          .head_dim_max = config.head_dim(),
-                                         .states_max = config.ssm_d_state},
+                                         .states_max = config.ssm_d_state,
+                                         .transposed_rows_max = 64},
                                         threads, arithmetic));
     plan_ = ok(plan_weights(config, files.tensors, want, threads));
     model_.emplace(ok(Model::load(config, std::move(files.tensors), plan_, weights_ledger_, device_->pool())));
@@ -203,6 +205,12 @@ class LoadedModel {
   const WeightsPlan& plan() const { return plan_; }
   const Ledger& weights_ledger() const { return weights_ledger_; }
   cpu::CpuDevice& device() { return *device_; }
+
+  // From here on with these, which must outlive it.
+  void attach(AdapterSet& adapters) {
+    adapters.attach(*model_, device_->pool(), /*fresh=*/false);
+    needs_ = adapters.shape().needs();
+  }
 
   // Logits of every position [ids, V], fed in pieces of these sizes (the last one is repeated), from the empty state.
   std::vector<float> logits(std::span<const std::uint32_t> ids, const std::vector<std::size_t>& pieces) {
@@ -215,10 +223,10 @@ class LoadedModel {
     SequenceState state = ok(SequenceState::create(ledger, state_shapes(config, ids.size()),
                                                    arithmetic_ == Arithmetic::kExact ? DType::kF32 : DType::kF16));
     Carver measure;
-    ModelWorkspace(measure, kTokensMax, config);
+    ModelWorkspace(measure, kTokensMax, config, needs_);
     const Arena arena = ok(Arena::create(ledger, account::kWorkspace, measure.peak()));
     Carver carver = arena.carver();
-    ModelWorkspace workspace(carver, kTokensMax, config);
+    ModelWorkspace workspace(carver, kTokensMax, config, needs_);
     std::vector<float> out(ids.size() * config.vocab_size);
     for (std::size_t at = 0, piece = 0; at < ids.size(); ++piece) {
       const std::size_t n = std::min(pieces[std::min(piece, pieces.size() - 1)], ids.size() - at);
@@ -235,6 +243,7 @@ class LoadedModel {
   std::unique_ptr<cpu::CpuDevice> device_;
   WeightsPlan plan_;
   std::optional<Model> model_;
+  AdapterNeeds needs_;
 };
 
 // The largest difference, in units of the largest expected value; infinite when anything is not finite.
