@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "base/random.h"
+#include "convert/low_rank_rows.h"
 #include "io/atomic_file.h"
 #include "memory/mapped_file.h"
 #include "quant/affine.h"
@@ -61,22 +62,25 @@ RotationFold decide_fold(const Config& config, const ConvertPlan& plan, bool ask
   return float_output ? RotationFold::kFloatOutput : RotationFold::kFolded;
 }
 
-// Rows of the source files; pages are given back behind the block in work.
+// Rows of the source files, maybe with an adapter; pages are given back behind the block in work.
 class StoredRows : public RowSource {
  public:
-  StoredRows(const ConvertPlan& plan, const Config& config) : plan_(plan) {
+  StoredRows(const ConvertPlan& plan, const Config& config, const LowRankRows* adapter)
+      : plan_(plan), adapter_(adapter) {
     if (plan.fold == RotationFold::kFolded) rotation_.emplace(config.head_dim());
   }
   void read(const OutputTensor& t, std::uint64_t first, std::span<float> rows) const override {
     const Weight from = of(t).weight(t.rows(), t.cols());
     for (std::uint64_t i = 0; i < t.rows_together; ++i) {
-      affine::decode_row(from, first + i, 0, rows.subspan(i * t.cols(), t.cols()));
+      const std::span<float> row = rows.subspan(i * t.cols(), t.cols());
+      affine::decode_row(from, first + i, 0, row);
+      if (adapted(t)) adapter_->add(t.spec.name, first + i, row);
     }
     if (rotation_) rotate_heads(*rotation_, t.spec.heads, rows, t.cols());
   }
   std::array<const std::byte*, 3> as_written(const OutputTensor& t, std::uint64_t r) const override {
     const StoredTensor& stored = of(t);
-    if (!stored.has_form(t.dtype, t.affine)) return {};
+    if (adapted(t) || !stored.has_form(t.dtype, t.affine)) return {};
     std::array<const std::byte*, 3> row{};
     for (std::size_t p = 0; p < 3; ++p) {
       if (!stored.parts[p].empty()) row[p] = stored.parts[p].data() + stored.parts[p].size() / t.rows() * r;
@@ -94,7 +98,11 @@ class StoredRows : public RowSource {
   const StoredTensor& of(const OutputTensor& t) const {
     return plan_.stored[static_cast<std::size_t>(&t - plan_.tensors.data())];
   }
+  bool adapted(const OutputTensor& t) const {
+    return adapter_ != nullptr && t.spec.use == TensorUse::kMatrix && adapter_->has(t.spec.name);
+  }
   const ConvertPlan& plan_;
+  const LowRankRows* adapter_;  // null: none
   std::optional<turboquant::Rotation> rotation_;
 };
 
@@ -136,8 +144,11 @@ Result<ConvertPlan> plan_quantize(const ModelFiles& model, const WeightFormat& w
   return plan;
 }
 
-Status quantize(const ModelFiles& model, const ConvertPlan& plan, const std::string& out, Ledger& ledger,
-                cpu::ThreadPool& pool, const WriteProgress& progress) {
+namespace {
+
+// The new folder: the model's own files, and its tensors as planned.
+Status rewrite(const ModelFiles& model, const ConvertPlan& plan, const LowRankRows* adapter, const std::string& out,
+               Ledger& ledger, cpu::ThreadPool& pool, const WriteProgress& progress) {
   AtomicDirectory folder = AXON_TRY(AtomicDirectory::create(out));
   Config config = model.config;
   config.kv_rotated = plan.fold && is_rotated(*plan.fold);
@@ -151,9 +162,34 @@ Status quantize(const ModelFiles& model, const ConvertPlan& plan, const std::str
   for (std::size_t i = 0; i < plan.tensors.size(); ++i) {
     AXON_TRY(check_finite(plan.tensors[i].spec, plan.stored[i], /*keep_pages=*/false));
   }
-  const StoredRows source(plan, model.config);
+  const StoredRows source(plan, model.config, adapter);
   AXON_TRY(write_model(folder.path() + "/model.safetensors", plan.tensors, source, ledger, pool, progress));
   return folder.finish();
+}
+
+}  // namespace
+
+Status quantize(const ModelFiles& model, const ConvertPlan& plan, const std::string& out, Ledger& ledger,
+                cpu::ThreadPool& pool, const WriteProgress& progress) {
+  return rewrite(model, plan, nullptr, out, ledger, pool, progress);
+}
+
+Result<MergePlan> plan_merge(const ModelFiles& model, const AdapterFiles& adapter, const WeightFormat& want,
+                             std::size_t threads, bool fold_rotation) {
+  MergePlan plan;
+  plan.convert = AXON_TRY(plan_quantize(model, want, threads, fold_rotation));
+  plan.adapters = adapter.bytes();
+  return plan;
+}
+
+Status merge(const ModelFiles& model, const AdapterFiles& adapter, const MergePlan& plan, const std::string& out,
+             Ledger& ledger, cpu::ThreadPool& pool, const WriteProgress& progress) {
+  const Arena arena = AXON_TRY(Arena::create(ledger, account::kAdapters, plan.adapters));
+  Carver carver = arena.carver();
+  AdapterSet set(carver, adapter.shape());
+  adapter.load(set);
+  const LowRankRows rows(set);
+  return rewrite(model, plan.convert, &rows, out, ledger, pool, progress);
 }
 
 ConvertPlan plan_init(const Config& config, const WeightFormat& want, std::size_t threads) {

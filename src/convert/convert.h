@@ -1,5 +1,6 @@
 #pragma once
-// quantize: a model in another precision. init: random weights, written straight in the asked precision.
+// quantize: a model in another precision. merge: a model with an adapter in its weights. init: random weights, written
+// straight in the asked precision.
 
 #include <cstdint>
 #include <optional>
@@ -8,6 +9,7 @@
 
 #include "convert/fold_rotation.h"
 #include "convert/write_model.h"
+#include "model/adapter_files.h"
 #include "model/model_files.h"
 
 namespace axon {
@@ -30,6 +32,18 @@ Result<ConvertPlan> plan_quantize(const ModelFiles& model, const WeightFormat& w
 // Equal plans give equal files, whatever the threads.
 Status quantize(const ModelFiles& model, const ConvertPlan& plan, const std::string& out, Ledger& ledger,
                 cpu::ThreadPool& pool, const WriteProgress& progress);
+
+// W' = W + s B A for each layer of the adapter, with DoRA m / ||W + s B A|| (W + s B A) by rows; all others as they
+// are. Then as quantize, in any format (kKeep: each matrix in its own, with scales of the type that it has). Takes the
+// account "adapters" beside "conversion".
+struct MergePlan {
+  ConvertPlan convert;
+  Bytes adapters;
+};
+Result<MergePlan> plan_merge(const ModelFiles& model, const AdapterFiles& adapter, const WeightFormat& want,
+                             std::size_t threads, bool fold_rotation);
+Status merge(const ModelFiles& model, const AdapterFiles& adapter, const MergePlan& plan, const std::string& out,
+             Ledger& ledger, cpu::ThreadPool& pool, const WriteProgress& progress);
 
 // Matrices in `want` (kKeep: bf16), routers in bf16, the rest in float32. Distributions as the original's (spec 2).
 ConvertPlan plan_init(const Config& config, const WeightFormat& want, std::size_t threads);

@@ -5,6 +5,16 @@
 namespace axon {
 namespace {
 
+Carver measure_adapters(const EngineOptions& options) {
+  Carver carver;
+  if (options.adapter != nullptr) AdapterSet(carver, options.adapter->shape());
+  return carver;
+}
+
+const AdapterShape* adapter_shape(const EngineOptions& options) {
+  return options.adapter == nullptr ? nullptr : &options.adapter->shape();
+}
+
 Carver measure_sampler(const Config& config) {
   Carver carver;
   Sampler({}, config.vocab_size, carver);
@@ -31,6 +41,8 @@ void add(std::vector<PlanLine>& lines, std::string_view account, const Carver& c
 std::vector<SessionOptions> session_options(const EngineOptions& options) {
   std::vector<SessionOptions> out(1 + options.more_kv.size(), options.session);
   for (std::size_t i = 0; i < options.more_kv.size(); ++i) out[1 + i].kv = options.more_kv[i];
+  if (options.adapter == nullptr) return out;
+  for (SessionOptions& session : out) session.adapters = options.adapter->shape().needs();
   return out;
 }
 
@@ -42,9 +54,15 @@ Bytes EnginePlan::total() const {
   return sum;
 }
 
-cpu::DeviceLimits device_limits(const Config& c, const WeightsPlan& weights, std::size_t tokens) {
+cpu::DeviceLimits device_limits(const Config& c, const WeightsPlan& weights, std::size_t tokens,
+                                const AdapterShape* adapters) {
   const std::size_t widest =
       std::max({c.ssm_intermediate_dim(), c.hidden_dim, c.d_source_model, c.moe_intermediate_dim});
+  std::size_t cols = widest, rank = 0;  // B [R, out] is a weight, too, and the way through it is transposed
+  if (adapters != nullptr) {
+    for (const AdaptedLinear& linear : adapters->linears) cols = std::max(cols, linear.out);
+    rank = adapters->rank_max();
+  }
   std::size_t widest_bf16 = 0;
   for (const WeightsPlan::Item& item : weights.items) {
     const Weight held{nullptr, item.spec.rows(), item.spec.cols(), item.dtype, item.affine};
@@ -52,10 +70,12 @@ cpu::DeviceLimits device_limits(const Config& c, const WeightsPlan& weights, std
   }
   return {.x_elements_max = tokens * widest,
           .rows_of_x_max = tokens,
-          .cols_max = widest,
+          .cols_max = cols,
           .bf16_cols_max = widest_bf16,
           .head_dim_max = c.head_dim(),
-          .states_max = c.ssm_d_state};
+          .states_max = c.ssm_d_state,
+          .mixed_elements_max = 0,
+          .transposed_rows_max = rank};
 }
 
 Result<EnginePlan> Engine::plan(const Config& config, const Safetensors& tensors, const TokenizerShape* tokenizer,
@@ -64,13 +84,14 @@ Result<EnginePlan> Engine::plan(const Config& config, const Safetensors& tensors
   for (const SessionOptions& session : sessions) AXON_TRY(Session::check(config, session));
   EnginePlan plan{.weights = AXON_TRY(plan_weights(config, tensors, options.weights, options.threads)), .lines = {}};
   for (const WeightsPlan::Zone& zone : plan.weights.zones) add(plan.lines, zone.account, zone.bytes());
+  if (options.adapter != nullptr) add(plan.lines, account::kAdapters, measure_adapters(options));
   for (const SessionOptions& session : sessions) {
     Session::plan(config, session,
                   [&](std::string_view account, const Carver& carver) { add(plan.lines, account, carver); });
   }
   const std::size_t tokens = std::min(options.session.prefill_chunk, options.session.context);
   add(plan.lines, account::kWorkspace,
-      cpu::CpuDevice::scratch(device_limits(config, plan.weights, tokens), options.threads));
+      cpu::CpuDevice::scratch(device_limits(config, plan.weights, tokens, adapter_shape(options)), options.threads));
   add(plan.lines, account::kLogits, measure_sampler(config));
   if (plan.weights.conversion > 0_B) add(plan.lines, account::kConversion, plan.weights.conversion);
   if (tokenizer != nullptr) add(plan.lines, account::kTokenizer, tokenizer->bytes());
@@ -98,14 +119,22 @@ Result<std::unique_ptr<Engine>> Engine::create(ModelFiles files, const Tokenizer
       AXON_TRY(ledger.reserve(account::kText, options.text + (tokenizer != nullptr ? kEncodeBytes : Bytes{})));
   const Config config = files.config;
   const std::size_t tokens = std::min(options.session.prefill_chunk, options.session.context);
-  engine->device_ = AXON_TRY(cpu::CpuDevice::create(ledger, device_limits(config, plan.weights, tokens),
-                                                    options.threads, options.session.arithmetic));
+  engine->device_ =
+      AXON_TRY(cpu::CpuDevice::create(ledger, device_limits(config, plan.weights, tokens, adapter_shape(options)),
+                                      options.threads, options.session.arithmetic));
   if (tokenizer != nullptr) {
     engine->tokenizer_.emplace(AXON_TRY(Tokenizer::load(tokenizer_json, *tokenizer, ledger)));
     engine->tokenizer_->limit_pieces(kPieceBytesMax);
   }
   engine->model_.emplace(
       AXON_TRY(Model::load(config, std::move(files.tensors), plan.weights, ledger, engine->device_->pool(), progress)));
+  if (options.adapter != nullptr) {
+    engine->adapters_arena_ = AXON_TRY(Arena::create(ledger, account::kAdapters, measure_adapters(options).peak()));
+    Carver values = engine->adapters_arena_.carver();
+    engine->adapters_.emplace(values, options.adapter->shape());
+    options.adapter->load(*engine->adapters_);
+    engine->adapters_->attach(*engine->model_, engine->device_->pool(), /*fresh=*/false);
+  }
   for (const SessionOptions& session : session_options(options)) {
     engine->sessions_.push_back(AXON_TRY(Session::create(*engine->model_, *engine->device_, ledger, session)));
   }

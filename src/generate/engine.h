@@ -9,6 +9,7 @@
 #include "generate/sampler.h"
 #include "generate/session.h"
 #include "kernels/cpu/cpu_device.h"
+#include "model/adapter_files.h"
 #include "model/model_files.h"
 #include "tokenizer/tokenizer.h"
 
@@ -30,6 +31,7 @@ struct EngineOptions {
   Bytes text;                        // texts and ids that the command holds beside the session
   std::vector<KvType> more_kv = {};  // sessions beside the first that differ in how they hold keys and values alone
   Bytes process = kProcessBytes;     // 0 for an engine beside another one in the same process
+  const AdapterFiles* adapter = nullptr;  // opened for this model; must outlive plan() and create(). Null: none
 };
 
 struct PlanLine {
@@ -65,7 +67,8 @@ class Engine {
   const Model& model() const { return *model_; }
   const Tokenizer& tokenizer() const { return *tokenizer_; }
   std::size_t sessions() const { return sessions_.size(); }
-  Session& session(std::size_t i = 0) { return sessions_[i]; }  // then more_kv, in its order
+  Session& session(std::size_t i = 0) { return sessions_[i]; }                      // then more_kv, in its order
+  const AdapterSet* adapters() const { return adapters_ ? &*adapters_ : nullptr; }  // null: none
   Sampler& sampler() { return *sampler_; }
   cpu::CpuDevice& device() { return *device_; }
 
@@ -76,12 +79,15 @@ class Engine {
   std::unique_ptr<cpu::CpuDevice> device_;
   std::optional<Tokenizer> tokenizer_;
   std::optional<Model> model_;
+  Arena adapters_arena_;
+  std::optional<AdapterSet> adapters_;
   std::vector<Session> sessions_;
   Arena sampler_arena_;
   std::optional<Sampler> sampler_;
 };
 
-// The largest shapes of a pass of `tokens` tokens through weights that are held as planned.
-cpu::DeviceLimits device_limits(const Config& config, const WeightsPlan& weights, std::size_t tokens);
+// The largest shapes of a pass of `tokens` tokens through weights that are held as planned. `adapters`: null for none.
+cpu::DeviceLimits device_limits(const Config& config, const WeightsPlan& weights, std::size_t tokens,
+                                const AdapterShape* adapters = nullptr);
 
 }  // namespace axon

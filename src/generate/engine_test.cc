@@ -7,6 +7,8 @@
 #include <set>
 
 #include "generate/tiny_engine_for_test.h"
+#include "memory/no_allocation.h"
+#include "model/adapter_for_test.h"
 
 namespace axon {
 namespace {
@@ -79,6 +81,59 @@ TEST(Engine, OneByteLessIsRefused) {
     EXPECT_EQ(refused.error().code, ErrorCode::kOverBudget);
     EXPECT_TRUE(folder.create(options, total).ok());  // nothing is left of the attempt
   }
+}
+
+TEST(Engine, AnAdapterIsPlannedAndUsed) {
+  const EngineFolder folder;
+  const auto ids = some_ids(50);
+  const auto logits = [&](Engine& engine) {
+    EXPECT_TRUE(engine.session().prefill(ids).ok());
+    engine.session().step(1);
+    return std::vector<float>(engine.session().logits().begin(), engine.session().logits().end());
+  };
+  const std::vector<float> without = logits(*folder.create());
+  const auto plain = folder.plan(EngineFolder::small_options());
+  for (const AdapterKind kind : {AdapterKind::kLora, AdapterKind::kDora}) {
+    for (const char* weights : {"keep", "q8"}) {
+      const Folder made;
+      const Config config = engine_config();
+      HeldAdapter held(some_shape(config, kind, every_target()));
+      held.randomise(1);
+      ok(write_adapter(made / "adapter", held.set(), AdapterForm::kPeft, config, {}));
+      const AdapterFiles adapter = ok(AdapterFiles::open(made / "adapter", config));
+      EngineOptions options = EngineFolder::small_options();
+      options.weights = ok(parse_weight_format(weights));
+      options.adapter = &adapter;
+      options.more_kv = {DType::kF16};
+      const EnginePlan plan = folder.plan(options);
+      const auto engine = ok(folder.create(options, plan.total()));
+      for (const PlanLine& line : plan.lines) {
+        EXPECT_EQ(engine->ledger().used(line.account), line.bytes) << line.account;
+        if (line.account == account::kAdapters) {
+          EXPECT_EQ(line.bytes, adapter.bytes());
+        }
+      }
+      EXPECT_GT(difference(logits(*engine), without), 0.05);
+      {
+        const NoAllocation sealed;
+        engine->session().step(2);
+        engine->session().logits();
+      }
+      EXPECT_TRUE(engine->session(1).prefill(ids).ok());
+      EXPECT_EQ(engine->ledger().peak(), plan.total());
+      EXPECT_FALSE(folder.create(options, plan.total() - 1_B).ok());
+    }
+  }
+  // A scale of 0 is the model itself.
+  const Folder made;
+  HeldAdapter held(some_shape(engine_config(), AdapterKind::kLora, every_target()));
+  held.randomise(1);
+  ok(write_adapter(made / "adapter", held.set(), AdapterForm::kMlxLm, engine_config(), {}));
+  const AdapterFiles adapter = ok(AdapterFiles::open(made / "adapter", engine_config(), 0.0));
+  EngineOptions options = EngineFolder::small_options();
+  options.adapter = &adapter;
+  EXPECT_EQ(logits(*ok(folder.create(options, 1_GiB))), without);
+  for (const PlanLine& line : plain.lines) EXPECT_NE(line.account, account::kAdapters);
 }
 
 TEST(Engine, EverySessionMustHoldTheModel) {

@@ -14,7 +14,7 @@ void Session::plan(const Config& config, const SessionOptions& options,
   const auto shapes = state_shapes(config, options.context);
   SequenceState::plan(shapes, options.kv_type(), visit);
   Carver workspace, logits;
-  ModelWorkspace(workspace, tokens_max(options), config);
+  ModelWorkspace(workspace, tokens_max(options), config, options.adapters);
   logits.mat<float>(options.logits_rows, config.vocab_size);
   visit(account::kWorkspace, workspace);
   visit(account::kLogits, logits);
@@ -43,7 +43,7 @@ Result<Session> Session::create(const Model& model, Device& device, Ledger& ledg
   session.workspace_arena_ = AXON_TRY(Arena::create(ledger, account::kWorkspace, workspace_size));
   session.logits_arena_ = AXON_TRY(Arena::create(ledger, account::kLogits, logits_size));
   Carver workspace = session.workspace_arena_.carver(), logits = session.logits_arena_.carver();
-  session.workspace_ = ModelWorkspace(workspace, tokens_max(options), config);
+  session.workspace_ = ModelWorkspace(workspace, tokens_max(options), config, options.adapters);
   session.logits_ = logits.mat<float>(options.logits_rows, config.vocab_size);
   return session;
 }

@@ -18,8 +18,9 @@ struct SessionOptions {
   std::size_t context = 4096;       // the most tokens the sequence may have
   std::size_t prefill_chunk = 256;  // tokens in one pass
   Arithmetic arithmetic = Arithmetic::kFast;
-  std::size_t logits_rows = 1;  // positions whose logits are wanted at once
+  std::size_t logits_rows = 1;    // positions whose logits are wanted at once
   std::optional<KvType> kv = {};  // none: float32 in exact arithmetic, else half precision
+  AdapterNeeds adapters = {};     // of the model's
 
   KvType kv_type() const { return kv.value_or(arithmetic == Arithmetic::kExact ? DType::kF32 : DType::kF16); }
 };
