@@ -54,22 +54,25 @@ Status choose_cases(const BenchmarkOptions& options, Setup& setup) {
                     report.max_seq_len);
 }
 
-Result<Side> open_side(const BenchmarkOptions& options, const std::string& model) {
-  OpenedModel opened = AXON_TRY(open_weights(model, options.attention_window));
-  EngineOptions engine = AXON_TRY(engine_options(options, opened.files.config));
+Result<Side> open_side(const ModelOptions& options) {
+  OpenedModel opened = AXON_TRY(open_weights(options));
+  EngineOptions engine = AXON_TRY(engine_options(options, opened));
   return Side{.model = std::move(opened), .options = std::move(engine)};
 }
 
 Result<Setup> set_up(const BenchmarkOptions& options) {
   Setup setup;
-  setup.sides.push_back(AXON_TRY(open_side(options, options.model)));
+  setup.sides.push_back(AXON_TRY(open_side(options)));
+  ModelOptions other = options;  // without the adapter: what stands beside the model can be the model itself
+  other.adapter.clear();
   std::error_code error;
   if (options.compare.starts_with("kv=")) {
     setup.sides[0].options.more_kv.push_back(AXON_TRY(parse_kv_type(options.compare.substr(3))));
   } else if (std::filesystem::is_directory(options.compare, error)) {
-    setup.sides.push_back(AXON_TRY(open_side(options, options.compare)));
+    other.model = options.compare;
+    setup.sides.push_back(AXON_TRY(open_side(other)));
   } else if (!options.compare.empty()) {
-    setup.sides.push_back(AXON_TRY(open_side(options, options.model)));
+    setup.sides.push_back(AXON_TRY(open_side(other)));
     setup.sides[1].options.weights = AXON_TRY(parse_weight_format(options.compare));
     setup.sides[1].own_weights = true;
   }
@@ -84,8 +87,10 @@ Result<Setup> set_up(const BenchmarkOptions& options) {
 void describe(const BenchmarkOptions& options, Setup& setup) {
   BenchmarkReport& report = setup.report;
   for (const Side& side : setup.sides) {
+    std::string model = side.model.files.folder;
+    if (side.model.adapter != nullptr) model += fmt::format(" with {}", side.model.adapter->path());
     report.sides.push_back(
-        {side.model.files.folder, to_string(side.options.weights), std::string(side.options.session.kv_type().name())});
+        {model, to_string(side.options.weights), std::string(side.options.session.kv_type().name())});
     for (const KvType& kv : side.options.more_kv) {
       report.sides.push_back(report.sides.back());
       report.sides.back().kv = kv.name();

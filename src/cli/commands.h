@@ -20,7 +20,9 @@ struct ModelOptions {
   std::size_t prefill_chunk = 256;
   std::size_t threads = 0;  // 0: all usable processors
   bool exact = false;
-  std::string kv;  // a KvType; empty: fp16, or fp32 with --exact
+  std::string kv;                       // a KvType; empty: fp16, or fp32 with --exact
+  std::string adapter;                  // folder or file; empty: none
+  std::optional<double> adapter_scale;  // instead of what its files say
   bool json = false;
 };
 
@@ -41,11 +43,13 @@ struct RunOptions : ModelOptions {
 int run_command(const RunOptions& options);
 
 struct PlanOptions {
-  std::string target;  // empty: the shipped model
+  std::string target;                                        // empty: the shipped model
   std::vector<std::string> context, weights = {"keep"}, kv;  // kv: as PlanQuery's
-  std::string attention_window;  // "", "all" or a number of tokens
+  std::string attention_window;                              // "", "all" or a number of tokens
   std::size_t prefill_chunk = 256, threads = 0, max_tokens = 512;
   bool exact = false;
+  std::string adapter;
+  std::optional<double> adapter_scale;
   std::string memory_budget, machine, ram, reserve;
   bool train = false;
   std::string train_weights;
@@ -69,6 +73,15 @@ struct QuantizeOptions {
   bool json = false;
 };
 int quantize_command(const QuantizeOptions& options);
+
+struct MergeOptions {
+  std::string model, adapter, output, weights = "keep", memory_budget;
+  std::optional<double> adapter_scale;
+  std::size_t threads = 0;
+  bool no_fold_rotation = false;
+  bool json = false;
+};
+int merge_command(const MergeOptions& options);
 
 struct InitOptions {
   std::string preset = "nano", weights = "bf16", output, tokenizer, memory_budget;

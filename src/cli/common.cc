@@ -181,19 +181,24 @@ std::string default_model() {
 
 std::size_t thread_count(std::size_t asked) { return asked != 0 ? asked : usable_processors(); }
 
-Result<OpenedModel> open_weights(const std::string& model, const std::string& window) {
+Result<OpenedModel> open_weights(const ModelOptions& options) {
+  const std::string& window = options.attention_window;
   OpenedModel opened;
-  opened.files = AXON_TRY(open_model(model.empty() ? default_model() : model));
+  opened.files = AXON_TRY(open_model(options.model.empty() ? default_model() : options.model));
   if (const std::optional<std::uint64_t> tokens = AXON_TRY(parse_window(window))) {
     Config& config = opened.files.config;
     config.swa_window_size = *tokens == 0 ? config.max_seq_len : *tokens;
     AXON_TRY(check_config(config, fmt::format("{} with --attention-window {}", opened.files.folder, window)));
   }
+  if (!options.adapter.empty()) {
+    opened.adapter = std::make_unique<AdapterFiles>(
+        AXON_TRY(AdapterFiles::open(options.adapter, opened.files.config, options.adapter_scale)));
+  }
   return opened;
 }
 
-Result<OpenedModel> open_for_run(const std::string& model, bool needs_tokenizer, const std::string& window) {
-  OpenedModel opened = AXON_TRY(open_weights(model, window));
+Result<OpenedModel> open_for_run(const ModelOptions& options, bool needs_tokenizer) {
+  OpenedModel opened = AXON_TRY(open_weights(options));
   if (opened.files.tokenizer_path.empty()) {
     if (!needs_tokenizer) return opened;
     return make_error(ErrorCode::kNotFound, "{}: no tokenizer.json beside the weights", opened.files.folder);
@@ -208,8 +213,10 @@ Result<OpenedModel> open_for_run(const std::string& model, bool needs_tokenizer,
   return opened;
 }
 
-Result<EngineOptions> engine_options(const ModelOptions& options, const Config& config) {
+Result<EngineOptions> engine_options(const ModelOptions& options, const OpenedModel& model) {
+  const Config& config = model.files.config;
   EngineOptions out;
+  out.adapter = model.adapter.get();
   out.weights = AXON_TRY(parse_weight_format(options.weights));
   out.threads = thread_count(options.threads);
   if (out.threads > 1024) return make_error(ErrorCode::kInvalidArgument, "--threads {} is more than 1024", out.threads);

@@ -75,14 +75,15 @@ std::size_t thread_count(std::size_t asked);
 // A model opened for planning: headers, and the tokenizer's measure.
 struct OpenedModel {
   ModelFiles files;
+  std::unique_ptr<AdapterFiles> adapter;  // null: none
   MappedFile tokenizer_file;
   std::optional<TokenizerShape> tokenizer;
   const TokenizerShape* shape() const { return tokenizer ? &*tokenizer : nullptr; }
 };
 // Without a tokenizer, even if there is one.
-Result<OpenedModel> open_weights(const std::string& model, const std::string& window = {});
+Result<OpenedModel> open_weights(const ModelOptions& options);
 // `needs_tokenizer`: a model without one is an error.
-Result<OpenedModel> open_for_run(const std::string& model, bool needs_tokenizer, const std::string& window = {});
+Result<OpenedModel> open_for_run(const ModelOptions& options, bool needs_tokenizer);
 
 // What standard input may hold before it is given up: far more than a context of text, and little memory.
 inline constexpr std::size_t kMaxPiped = std::size_t{4} << 20;
@@ -93,8 +94,8 @@ Status check_utf8(std::string_view what, std::string_view text);
 // A text that passes the context whatever its tokens are is refused before memory is spent on them.
 Status check_length(std::string_view prompt, Engine& engine);
 
-// Options as the engine wants them; checks numbers against the model.
-Result<EngineOptions> engine_options(const ModelOptions& options, const Config& config);
+// Options as the engine wants them; checks numbers against the model, which must outlive them.
+Result<EngineOptions> engine_options(const ModelOptions& options, const OpenedModel& model);
 
 // Plans, and refuses (kOverBudget with the refusal's text) what does not fit.
 // `context_option`: what the command calls the length of its sequence.

@@ -1,4 +1,4 @@
-// quantize and init: writing models.
+// quantize, merge and init: writing models.
 
 #include <filesystem>
 
@@ -8,7 +8,7 @@
 namespace axon::cli {
 namespace {
 
-// The accounts of a conversion: its buffers and the process.
+// The accounts of a conversion: its buffers, an adapter's values and the process.
 struct ConvertRun {
   Bytes planned;
   Budget budget;
@@ -16,15 +16,17 @@ struct ConvertRun {
   Reservation process;
 };
 
-Result<ConvertRun> start(const ConvertPlan& plan, const std::string& memory_budget) {
-  ConvertRun run{.planned = plan.buffers + kProcessBytes,
+Result<ConvertRun> start(const ConvertPlan& plan, Bytes adapters, const std::string& memory_budget) {
+  ConvertRun run{.planned = plan.buffers + adapters + kProcessBytes,
                  .budget = decide_budget(AXON_TRY(parse_budget(memory_budget)), read_system_memory()),
                  .ledger = nullptr,
                  .process = {}};
   if (run.planned > run.budget.limit) {
     return make_error(ErrorCode::kOverBudget,
-                      "needs {} (row and block buffers {}), but the budget is {} ({}). Fewer --threads take less",
-                      to_string(run.planned), to_string(plan.buffers), to_string(run.budget.limit), run.budget.source);
+                      "needs {} (row and block buffers {}{}), but the budget is {} ({}). Fewer --threads take less",
+                      to_string(run.planned), to_string(plan.buffers),
+                      adapters > 0_B ? fmt::format(", the adapter {}", to_string(adapters)) : "",
+                      to_string(run.budget.limit), run.budget.source);
   }
   run.ledger = std::make_unique<Ledger>(run.budget.limit);
   run.process = AXON_TRY(run.ledger->reserve(account::kProcess, kProcessBytes));
@@ -70,11 +72,11 @@ void print_result(bool json, const std::string& out, const ConvertPlan& plan, co
                              to_string(peak_resident()), to_string(run.budget.limit), run.budget.source)));
 }
 
-// Runs `work` with a progress line and Ctrl-C; prints what came of it.
+// Runs `work` with a progress line and Ctrl-C; prints what came of it. `adapters`: what it reserves beside the buffers.
 template <class Work>
-Result<int> convert(const ConvertPlan& plan, const std::string& out, const std::string& memory_budget,
+Result<int> convert(const ConvertPlan& plan, Bytes adapters, const std::string& out, const std::string& memory_budget,
                     std::size_t threads, bool json, std::string_view what, const std::string& rotation, Work&& work) {
-  ConvertRun run = AXON_TRY(start(plan, memory_budget));
+  ConvertRun run = AXON_TRY(start(plan, adapters, memory_budget));
   AXON_TRY(check_disk(out, plan.output));
   cpu::ThreadPool pool(threads);
   // Looked at after every block, so a second press need not end it the hard way and leave a half-written folder.
@@ -98,10 +100,23 @@ Result<int> execute(const QuantizeOptions& options) {
   const WeightFormat want{.kind = WeightFormat::kAffine, .bits = options.bits, .group_size = options.group_size};
   const std::size_t threads = thread_count(options.threads);
   const ConvertPlan plan = AXON_TRY(plan_quantize(model, want, threads, !options.no_fold_rotation));
-  return convert(plan, options.output, options.memory_budget, threads, options.json, "quantizing",
+  return convert(plan, 0_B, options.output, options.memory_budget, threads, options.json, "quantizing",
                  describe(plan.fold.value(), model.config),
                  [&](Ledger& ledger, cpu::ThreadPool& pool, const WriteProgress& progress) {
                    return quantize(model, plan, options.output, ledger, pool, progress);
+                 });
+}
+
+Result<int> execute(const MergeOptions& options) {
+  const ModelFiles model = AXON_TRY(open_model(options.model.empty() ? default_model() : options.model));
+  const AdapterFiles adapter = AXON_TRY(AdapterFiles::open(options.adapter, model.config, options.adapter_scale));
+  const WeightFormat want = AXON_TRY(parse_weight_format(options.weights));
+  const std::size_t threads = thread_count(options.threads);
+  const MergePlan plan = AXON_TRY(plan_merge(model, adapter, want, threads, !options.no_fold_rotation));
+  return convert(plan.convert, plan.adapters, options.output, options.memory_budget, threads, options.json, "merging",
+                 describe(plan.convert.fold.value(), model.config),
+                 [&](Ledger& ledger, cpu::ThreadPool& pool, const WriteProgress& progress) {
+                   return merge(model, adapter, plan, options.output, ledger, pool, progress);
                  });
 }
 
@@ -131,7 +146,7 @@ Result<int> execute(const InitOptions& options) {
   }
   const std::size_t threads = thread_count(options.threads);
   const ConvertPlan plan = plan_init(config, want, threads);
-  return convert(plan, options.output, options.memory_budget, threads, options.json, "initialising", "",
+  return convert(plan, 0_B, options.output, options.memory_budget, threads, options.json, "initialising", "",
                  [&](Ledger& ledger, cpu::ThreadPool& pool, const WriteProgress& progress) {
                    return init(config, plan, options.seed, tokenizer, options.output, ledger, pool, progress);
                  });
@@ -140,6 +155,11 @@ Result<int> execute(const InitOptions& options) {
 }  // namespace
 
 int quantize_command(const QuantizeOptions& options) {
+  Result<int> status = execute(options);
+  return status.ok() ? status.value() : report(status.error());
+}
+
+int merge_command(const MergeOptions& options) {
   Result<int> status = execute(options);
   return status.ok() ? status.value() : report(status.error());
 }

@@ -39,7 +39,7 @@ Status compare_types(const Config& config, EngineOptions& engine_opts) {
 
 Result<Reading> read_text(const EvaluateOptions& options, const Interruption& interruption) {
   if (options.text.empty()) return make_error(ErrorCode::kInvalidArgument, "--text FILE is needed");
-  OpenedModel model = AXON_TRY(open_for_run(options.model, /*needs_tokenizer=*/true, options.attention_window));
+  OpenedModel model = AXON_TRY(open_for_run(options, /*needs_tokenizer=*/true));
   const Config& config = model.files.config;
   if (options.window < 1 || options.window > config.max_seq_len) {
     return make_error(ErrorCode::kInvalidArgument, "--window must be from 1 to the model's max_seq_len {}, but is {}",
@@ -47,7 +47,7 @@ Result<Reading> read_text(const EvaluateOptions& options, const Interruption& in
   }
   const MappedFile text = AXON_TRY(MappedFile::open(options.text));
   const std::size_t bytes = text.bytes().size();
-  EngineOptions engine_opts = AXON_TRY(engine_options(options, config));
+  EngineOptions engine_opts = AXON_TRY(engine_options(options, model));
   engine_opts.session.context = options.window;
   engine_opts.session.logits_rows = std::min({kLogitsRows, options.prefill_chunk, options.window});
   // The mapped text, and an id for each byte of it at most.

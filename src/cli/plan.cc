@@ -143,6 +143,7 @@ Result<int> execute(const PlanOptions& options) {
     return kExitOk;
   }
   const std::unique_ptr<Subject> subject = AXON_TRY(open_subject(options.target, subject_options));
+  if (!options.adapter.empty()) AXON_TRY(subject->add_adapter(options.adapter, options.adapter_scale));
   const PlanReport report = AXON_TRY(answer(*subject, AXON_TRY(query_of(options))));
   if (!options.explain.empty()) return explain(report, options.explain);
   if (!options.html.empty()) AXON_TRY(write_file(options.html, report_html(report), Existing::kReplace));

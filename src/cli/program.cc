@@ -117,6 +117,18 @@ void add_engine_options(CLI::App* app, Options& o) {
   app->add_flag("--exact", o.exact, "float32 arithmetic throughout; a float32 KV cache unless --kv is given");
 }
 
+// A fine-tuned model is its base and this.
+template <class Options>
+void add_adapter_options(CLI::App* app, Options& o) {
+  CLI::Option* adapter =
+      app->add_option("--adapter", o.adapter,
+                      "Run with this LoRA or DoRA adapter: a folder of PEFT or mlx-lm, or a .safetensors file")
+          ->check(parsed_by(check_not_empty));
+  app->add_option("--adapter-scale", o.adapter_scale, "What the adapter is multiplied by, instead of what it says")
+      ->check(real_number(-1e6, 1e6))
+      ->needs(adapter);
+}
+
 void add_model_options(CLI::App* app, ModelOptions& o, bool positional_model) {
   if (positional_model) {
     app->add_option("model", o.model, "Model folder (default: the shipped bit-axon-nano)");
@@ -135,6 +147,7 @@ void add_model_options(CLI::App* app, ModelOptions& o, bool positional_model) {
                   "The most memory to take, e.g. 64MiB or 8GB (default: what the machine can spare)")
       ->check(parsed_by(parse_size));
   add_engine_options(app, o);
+  add_adapter_options(app, o);
   app->add_flag("--json", o.json, "Print one JSON object");
 }
 
@@ -185,6 +198,7 @@ void add_run(CLI::App& program, RunOptions& o) {
       "Examples:\n  bit-axon run \"Write a bedtime story about a small dragon.\"\n  bit-axon run --chat "
       "--memory-budget 64MiB\n"
       "  echo \"What is the capital of France?\" | bit-axon run --temperature 0 --json\n"
+      "  bit-axon run --adapter my-adapter \"Tell me about a fox.\"\n"
       "  bit-axon run --state fox.state \"Tell me about a fox.\"\n"
       "  bit-axon run --state fox.state \"And then?\"");
 }
@@ -273,6 +287,7 @@ void add_plan(CLI::App& program, PlanOptions& o) {
                   "(default: the shipped bit-axon-nano)");
   add_plan_choices(app, o);
   add_engine_options(app, o);
+  add_adapter_options(app, o);
   add_plan_machine(app, o);
   add_plan_training(app, o);
   const std::string group = "Answers";
@@ -293,11 +308,12 @@ void add_plan(CLI::App& program, PlanOptions& o) {
       ->group(group);
   app->add_flag("--list", o.list, "List presets, known models, machines and precisions")->group(group);
   app->add_flag("--json", o.json, "Print one JSON object")->group(group);
-  for (const char* other : {"target", "--json", "--html", "--solve", "--explain", "--train", "--list"}) {
+  for (const char* other : {"target", "--json", "--html", "--solve", "--explain", "--train", "--list", "--adapter"}) {
     app->get_option("--page")->excludes(app->get_option(other));
   }
   for (const char* other : {"--json", "--html"}) app->get_option("--explain")->excludes(app->get_option(other));
-  for (const char* other : {"target", "--json", "--html"}) {
+  app->get_option("--adapter")->excludes(app->get_option("--train"));
+  for (const char* other : {"target", "--json", "--html", "--adapter"}) {
     app->get_option("--list")->excludes(app->get_option(other));
   }
   app->footer(
@@ -326,6 +342,30 @@ void add_quantize(CLI::App& program, QuantizeOptions& o) {
   app->add_option("--threads", o.threads, "Threads (default: all usable processors)")->check(whole_number(1, 1024));
   app->add_flag("--json", o.json, "Print one JSON object");
   app->footer("Example:\n  bit-axon quantize my-model -o my-model-q4 --bits 4 --group-size 64");
+}
+
+void add_merge(CLI::App& program, MergeOptions& o) {
+  CLI::App* app = program.add_subcommand("merge", "Write a model with an adapter added to its weights");
+  app->add_option("-m,--model", o.model, "Model folder (default: the shipped bit-axon-nano)");
+  app->add_option("--adapter", o.adapter, "LoRA or DoRA: a folder of PEFT or mlx-lm, or a .safetensors file")
+      ->check(parsed_by(check_not_empty))
+      ->required();
+  app->add_option("--adapter-scale", o.adapter_scale, "What the adapter is multiplied by, instead of what it says")
+      ->check(real_number(-1e6, 1e6));
+  app->add_option("-o,--output", o.output, "New folder; must not exist")->required();
+  app->add_option("--weights", o.weights,
+                  "Precision of the new file: keep (each matrix as it is stored), f32, f16, bf16, q8, q6, q5, q4, q3, "
+                  "q2 (q4g32: groups of 32)")
+      ->check(parsed_by(parse_weight_format))
+      ->capture_default_str();
+  app->add_flag("--no-fold-rotation", o.no_fold_rotation, "As in quantize");
+  app->add_option("--memory-budget", o.memory_budget, "The most memory to take")->check(parsed_by(parse_size));
+  app->add_option("--threads", o.threads, "Threads (default: all usable processors)")->check(whole_number(1, 1024));
+  app->add_flag("--json", o.json, "Print one JSON object");
+  app->footer(
+      "What is stored in few bits is rounded once more; run --adapter is exact.\nSee docs/adapters.md.\nExamples:\n"
+      "  bit-axon merge --adapter my-adapter -o my-model\n"
+      "  bit-axon merge -m base --adapter my-adapter --weights q4 -o my-model-q4");
 }
 
 void add_init(CLI::App& program, InitOptions& o) {
@@ -473,6 +513,7 @@ int run_program(int argc, char** argv) {
   RunOptions run;
   PlanOptions plan;
   QuantizeOptions quantize;
+  MergeOptions merge;
   InitOptions init;
   InspectOptions inspect;
   EvaluateOptions evaluate;
@@ -480,6 +521,7 @@ int run_program(int argc, char** argv) {
   add_run(program, run);
   add_plan(program, plan);
   add_quantize(program, quantize);
+  add_merge(program, merge);
   add_init(program, init);
   add_inspect(program, inspect);
   add_evaluate(program, evaluate);
@@ -499,6 +541,7 @@ int run_program(int argc, char** argv) {
     if (program.got_subcommand("run")) return flushed(run_command(run));
     if (program.got_subcommand("plan")) return flushed(plan_command(plan));
     if (program.got_subcommand("quantize")) return flushed(quantize_command(quantize));
+    if (program.got_subcommand("merge")) return flushed(merge_command(merge));
     if (program.got_subcommand("init")) return flushed(init_command(init));
     if (program.got_subcommand("inspect")) return flushed(inspect_command(inspect));
     if (program.got_subcommand("evaluate")) return flushed(evaluate_command(evaluate));

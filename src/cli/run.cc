@@ -165,8 +165,8 @@ Result<int> execute(const RunOptions& options) {
   // A model takes seconds to load: whatever can be wrong without it is said first.
   AXON_TRY(check_utf8("--system", options.system));
   const std::string prompt = options.chat ? options.prompt : AXON_TRY(prompt_of(options));
-  OpenedModel model = AXON_TRY(open_for_run(options.model, /*needs_tokenizer=*/true, options.attention_window));
-  EngineOptions engine_opts = AXON_TRY(engine_options(options, model.files.config));
+  OpenedModel model = AXON_TRY(open_for_run(options, /*needs_tokenizer=*/true));
+  EngineOptions engine_opts = AXON_TRY(engine_options(options, model));
   engine_opts.sampling = {.temperature = static_cast<float>(options.temperature),
                           .top_k = options.top_k,
                           .top_p = static_cast<float>(options.top_p),

@@ -17,11 +17,20 @@ std::string digest(std::string_view system) {
   return system.empty() ? std::string() : fmt::format("{:016x}", hash64(system));
 }
 
+// The form of the weights, and what is added to them.
+std::string held_as(const RunOptions& options, const OpenedModel& model) {
+  if (model.adapter == nullptr) return options.weights;
+  return fmt::format("{} and adapter {:016x}", options.weights, model.adapter->digest());
+}
+
 std::string describe(const OpenedModel& model, const EngineOptions& engine, std::string_view weights) {
   const std::filesystem::path folder = std::filesystem::path(model.files.folder + "/").lexically_normal();
-  return fmt::format("{}, --weights {} --kv {} --context {} --attention-window {}",
-                     printable(folder.parent_path().filename().string()), weights, engine.session.kv_type().name(),
-                     engine.session.context, model.files.config.swa_window_size);
+  std::string out =
+      fmt::format("{}, --weights {} --kv {} --context {} --attention-window {}",
+                  printable(folder.parent_path().filename().string()), weights, engine.session.kv_type().name(),
+                  engine.session.context, model.files.config.swa_window_size);
+  if (model.adapter != nullptr) out += fmt::format(" --adapter {}", printable(model.adapter->path()));
+  return out;
 }
 
 }  // namespace
@@ -32,7 +41,7 @@ Result<StateFile> StateFile::open(const RunOptions& options, const OpenedModel& 
   out.path_ = options.state;
   AXON_TRY(AtomicFile::create(out.path_, Existing::kReplace));  // removed at once: a try
   const Config& config = model.files.config;
-  out.model_ = fingerprint(config, model.files.tensors, options.weights);
+  out.model_ = fingerprint(config, model.files.tensors, held_as(options, model));
   out.made_with_ = describe(model, engine, options.weights);
   out.system_ = digest(options.raw ? "" : options.system);
   std::error_code ignored;

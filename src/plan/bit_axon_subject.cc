@@ -49,6 +49,13 @@ class BitAxonSubject : public Subject {
 
   const SubjectFacts& facts() const override { return facts_; }
 
+  Status add_adapter(const std::string& path, std::optional<double> scale) override {
+    adapter_.emplace(AXON_TRY(AdapterFiles::open(path, config_, scale)));
+    adapter_options_ = fmt::format(" --adapter {}", shell_word(path));
+    if (scale) adapter_options_ += fmt::format(" --adapter-scale {}", *scale);
+    return Ok{};
+  }
+
   Result<Footprint> footprint(const RunChoice& asked) const override {
     RunChoice choice = asked;
     choice.weights = run_name(asked.weights);
@@ -92,6 +99,7 @@ class BitAxonSubject : public Subject {
     const bool runnable = parse_weight_format(name).ok() && kv.ok();
     const std::string weights = name == "keep" ? "" : fmt::format(" --weights {}", name);
     const std::string target = shell_word(facts_.target);
+    options += adapter_options_;
     if (choice.exact) options += " --exact";
     if (!runnable || kv.value() != SessionOptions{.arithmetic = arithmetic(choice)}.kv_type()) {
       options += fmt::format(" --kv {}", choice.kv);
@@ -157,6 +165,7 @@ class BitAxonSubject : public Subject {
                        .logits_rows = 1};
     if (Result<KvType> kv = run_kv(config, choice.kv); kv.ok()) options.session.kv = kv.value();
     options.text = Bytes{4 * (options.session.context + choice.max_tokens)};
+    if (adapter_) options.adapter = &*adapter_;
     return options;
   }
 
@@ -251,6 +260,8 @@ class BitAxonSubject : public Subject {
   std::optional<ModelFiles> files_;
   std::optional<TokenizerShape> tokenizer_;
   SubjectFacts facts_;
+  std::optional<AdapterFiles> adapter_;
+  std::string adapter_options_;  // as typed
 };
 
 // What the weights are stored in, the largest share first: "U32 with scales" says less than "q4 g64".

@@ -24,6 +24,11 @@ const Account& Footprint::largest() const {
                            [](const Account& a, const Account& b) { return a.bytes < b.bytes; });
 }
 
+Status Subject::add_adapter(const std::string& path, std::optional<double>) {
+  return make_error(ErrorCode::kUnsupported, "{}: {} is no model of this program, which could take the adapter", path,
+                    facts().target);
+}
+
 const Account* Footprint::find(std::string_view account) const {
   const auto at = std::find_if(accounts.begin(), accounts.end(), [&](const Account& a) { return a.name == account; });
   return at == accounts.end() ? nullptr : &*at;

@@ -93,6 +93,9 @@ class Subject {
   virtual Result<Footprint> footprint(const RunChoice& choice) const = 0;
   // Weights alone, as they lie in memory in `weights`.
   virtual Result<TrainingShape> training() const = 0;
+  // From here on, a run with this adapter (docs/adapters.md). Errors as AdapterFiles::open; kUnsupported for a model
+  // that this program does not run.
+  virtual Status add_adapter(const std::string& path, std::optional<double> scale);
   // What to type to run `choice`, or, where this program cannot, to see its plan.
   virtual std::string command(const RunChoice& choice) const = 0;
 };

@@ -3,7 +3,7 @@ import subprocess
 
 from support import Case, ERROR, PROGRAM, USAGE, environment, main
 
-COMMANDS = ("run", "plan", "quantize", "init", "inspect", "evaluate", "benchmark")
+COMMANDS = ("run", "plan", "quantize", "merge", "init", "inspect", "evaluate", "benchmark")
 
 
 class Help(Case):
@@ -17,11 +17,12 @@ class Help(Case):
             self.assertIn(word, shown.out)
 
     def test_every_command_explains_itself(self):
-        model = "--weights --kv --memory-budget --prefill-chunk --threads --exact --json "
+        model = "--weights --kv --memory-budget --prefill-chunk --threads --exact --adapter --adapter-scale --json "
         options = {"run": model + "--model --max-tokens --temperature --top-k --top-p --min-p --repetition-penalty "
                           "--seed --stop --system --state --raw --no-stream --context --chat",
                    "plan": model + "--context",
                    "quantize": "--output --bits --group-size --no-fold-rotation",
+                   "merge": "--model --adapter --adapter-scale --output --weights --no-fold-rotation --threads --json",
                    "init": "--preset --weights --set --seed --output --tokenizer",
                    "inspect": "--json --tensors",
                    "evaluate": model + "--text --window --windows --kv-compare",
