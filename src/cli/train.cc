@@ -257,7 +257,9 @@ Result<int> execute(Run& run, TrainDisplay& display) {
   const TrainOptions& o = run.options;
   run.settings = AXON_TRY(settings_of(o));
   run.form = o.format == "mlx" ? AdapterForm::kMlxLm : AdapterForm::kPeft;
-  OpenedModel model = AXON_TRY(open_for_run(o.model, /*needs_tokenizer=*/true));
+  ModelOptions which;
+  which.model = o.model;
+  OpenedModel model = AXON_TRY(open_for_run(which, /*needs_tokenizer=*/true));
   run.model_folder = model.files.folder;
   train::TrainingInputs inputs{.settings = run.settings,
                                .weights = AXON_TRY(parse_weight_format(o.weights)),
