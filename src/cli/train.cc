@@ -211,6 +211,20 @@ Status write_results(const Run& run) {
   return write_file(folder + "/loss.svg", train::loss_svg(report.history, report.title), Existing::kReplace);
 }
 
+// What the processor did in all steps and validations, for shares of its ceilings (bit-axon benchmark).
+Json work_json(const Run& run) {
+  const cpu::DeviceWork& work = run.training->device().work();
+  Json seconds = Json::object();
+  for (std::size_t i = 0; i < cpu::kVerbs; ++i) {
+    if (work.seconds[i] != 0) seconds[std::string(cpu::name_of(static_cast<cpu::Verb>(i)))] = work.seconds[i];
+  }
+  return {{"seconds", work.total()},
+          {"bf16_flops", work.bf16_flops},
+          {"fp32_flops", work.fp32_flops},
+          {"weight_bytes", work.weight_bytes},
+          {"verb_seconds", std::move(seconds)}};
+}
+
 Json validation_json(const std::optional<train::ValidationMetrics>& v) {
   if (!v) return nullptr;
   Json json = {{"step", v->step}, {"loss", v->loss}, {"perplexity", v->perplexity}, {"tokens", v->tokens}};
@@ -236,6 +250,7 @@ void print_json(const Run& run, const TrainDisplay& display, const train::Traine
                      {"paused_seconds", trainer.paused_seconds()},
                      {"threads", run.training->device().threads()},
                      {"processes", run.ranks->count()},
+                     {"work", work_json(run)},
                      {"data", data_json(*run.data)},
                      {"memory", accounts_json(run)}};
   fmt::print("{}\n", json.dump(2, ' ', false, Json::error_handler_t::replace));
