@@ -51,9 +51,35 @@ void multiply_panel(const Product& p, const Panel& panel, bool add) {
 // y, row by row.
 constexpr std::size_t kRowsInPlace = 64;
 
+// One token with such rows is a matter of reading them: long streams, row after row, into y, which stays in the cache.
+constexpr std::size_t kStreamCols = 2048;
+
+void stream_rows(const Product& p, std::size_t begin, std::size_t end) {
+  const hn::ScalableTag<float> d;
+  const std::size_t n = hn::Lanes(d);
+  const float* x = p.x.row_ptr(p.x_rows.empty() ? 0 : p.x_rows[0]);
+  float* HWY_RESTRICT y = p.y.row_ptr(0);
+  for (std::size_t first = begin; first < end; first += kStreamCols) {
+    const std::size_t last = end - first < kStreamCols ? end : first + kStreamCols;
+    for (std::size_t r = 0; r < p.weight.rows; ++r) {
+      const float* HWY_RESTRICT w = row_of<float>(p.weight, r);
+      const bool add = p.add || r != 0;
+      const auto factor = hn::Set(d, x[r]);
+      std::size_t c = first;
+      for (; c + n <= last; c += n) {
+        const auto old = add ? hn::LoadU(d, y + c) : hn::Zero(d);
+        hn::StoreU(hn::MulAdd(hn::LoadU(d, w + c), factor, old), d, y + c);
+      }
+      for (; c < last; ++c) y[c] = (add ? y[c] : 0.0f) + w[c] * x[r];
+    }
+  }
+}
+
 void columns(const Product& p, std::size_t begin, std::size_t end, std::byte* scratch) {
   const Weight& w = p.weight;
-  if (!w.quantised() && w.dtype == DType::kF32 && w.rows <= kRowsInPlace) {
+  const bool in_place = !w.quantised() && w.dtype == DType::kF32 && w.rows <= kRowsInPlace;
+  if (in_place && p.y.rows == 1 && w.rows != 0) return stream_rows(p, begin, end);
+  if (in_place) {
     return multiply_panel(p, {row_of<float>(w, 0) + begin, w.cols, 0, w.rows, begin, end - begin}, p.add);
   }
   auto* out = reinterpret_cast<float*>(scratch);
