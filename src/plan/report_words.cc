@@ -245,11 +245,14 @@ std::string choice_words(const PlanReport& report, const RunChoice& choice, bool
 std::string train_words(const PlanReport& report) {
   const TrainChoice& choice = report.train;
   const train::TrainSettings& s = choice.settings;
-  std::vector<std::string> parts = {
-      fmt::format("base {}", weights_words(choice.weights)), fmt::format("rank {}", grouped(s.rank)),
-      fmt::format("batch {} x {} tokens", grouped(s.batch_size), grouped(s.max_seq_len)), printable(choice.optimizer),
-      choice.checkpointing ? "with checkpointing" : "without checkpointing"};
-  if (!report.facts.runs_here) return join(parts, ", ");
+  std::vector<std::string> parts = {fmt::format("base {}", weights_words(choice.weights)),
+                                    fmt::format("rank {}", grouped(s.rank)),
+                                    fmt::format("batch {} x {} tokens", grouped(s.batch_size), grouped(s.max_seq_len))};
+  if (!report.facts.runs_here) {
+    parts.push_back(printable(choice.optimizer));
+    parts.emplace_back(choice.checkpointing ? "with checkpointing" : "without checkpointing");
+    return join(parts, ", ");
+  }
   const bool dora = s.adapter == AdapterKind::kDora, pairs = s.objective == train::Objective::kPreference;
   parts.insert(parts.begin(), fmt::format("{}, {}", pairs ? "orpo" : "sft", dora ? "dora" : "lora"));
   if (!s.targets.empty()) parts.push_back(fmt::format("targets {}", printable(join(s.targets, ","))));

@@ -45,8 +45,8 @@ TEST(TrainPlan, OptimizersOfOtherFamilies) {
 
 // Ours are what Training reserves: nothing is estimated, everything explained, and it runs.
 TEST(TrainPlan, OursIsThePlanOfTraining) {
-  const auto files = bit_axon_files(kNano);
-  const Subject& subject = *files.value();
+  const std::unique_ptr<Subject> files = ok(bit_axon_files(kNano));
+  const Subject& subject = *files;
   const ModelFiles opened = ok(open_model(kNano));
   const MappedFile text = ok(MappedFile::open(opened.tokenizer_path));
   const TokenizerShape tokenizer = ok(Tokenizer::measure(text.text(), opened.tokenizer_path));

@@ -91,6 +91,10 @@ class TrainingSuggester {
     Result<Bytes> bytes = total_(change());
     return bytes.ok() ? std::optional(bytes.value()) : std::nullopt;
   }
+  bool fits() const {
+    const auto bytes = total();
+    return bytes && *bytes <= limit_;
+  }
   Suggestion suggestion() const { return {typed(change()), total().value()}; }
 
   // Leaves the option at the first rung that fits and takes less than `than`.
@@ -121,18 +125,12 @@ class TrainingSuggester {
     return false;
   }
 
-  // What fits with less given up, the first option first.
+  // What fits with less given up, the first option first: as it was, or a rung nearer to that.
   void relax() {
-    for (std::size_t option = 0; option < ladders_.count(); ++option) {
-      const std::size_t before = chosen_[option];
-      if (before == kNone) continue;
-      chosen_[option] = kNone;
-      if (const auto bytes = total(); bytes && *bytes <= limit_) continue;
-      for (std::size_t rung = 0; rung < before; ++rung) {
-        chosen_[option] = rung;
-        if (const auto bytes = total(); bytes && *bytes <= limit_) break;
-        chosen_[option] = before;
-      }
+    for (std::size_t& chosen : chosen_) {
+      if (chosen == kNone) continue;
+      chosen = kNone;
+      for (std::size_t rung = 0; !fits(); ++rung) chosen = rung;  // at the latest where it was
     }
   }
 

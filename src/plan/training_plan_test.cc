@@ -79,16 +79,25 @@ TEST_F(TrainingPlanned, AByteDecides) {
   const Bytes needed = plan(1_GiB).total;
   EXPECT_TRUE(plan(needed).fits());
   EXPECT_FALSE(plan(needed - 1_B).fits());
-  const auto create = [&](Bytes limit) {
-    return train::Training::create(
-        folder_.files(), nullptr, "", inputs_,
-        {.train = [](const Tokenizer*, Ledger&) -> Result<std::unique_ptr<train::ExampleSource>> {
-           return make_error(ErrorCode::kNotFound, "no data");
-         },
-         .validation = {}},
-        limit);
+}
+
+// What is planned is what a training takes: it starts within the plan, and not with a byte less.
+TEST_F(TrainingPlanned, ATrainingStartsWithinIt) {
+  inputs_.data.examples = 1;
+  const Bytes needed = ok(plan_training(folder_.files(), nullptr, inputs_, {1_GiB, "it"})).total;
+  const train::Training::OpenData one = [](const Tokenizer*, Ledger&) -> Result<std::unique_ptr<train::ExampleSource>> {
+    train::Example example;
+    example.sequences[0] = {.ids = {1, 2, 3}, .trained = {0, 1, 1}};
+    return std::unique_ptr<train::ExampleSource>(
+        std::make_unique<train::TokenExamples>(AXON_TRY(train::TokenExamples::create({example}, 1024, false))));
   };
-  EXPECT_EQ(create(1_GiB).error().code, ErrorCode::kNotFound);
+  const auto start = [&](Bytes limit) {
+    return train::Training::create(folder_.files(), nullptr, "", inputs_, {.train = one, .validation = {}}, limit);
+  };
+  EXPECT_EQ(ok(start(needed))->ledger().peak(), needed);
+  const auto refused = start(needed - 1_B);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code, ErrorCode::kOverBudget);
 }
 
 TEST_F(TrainingPlanned, EverySuggestionTriedFits) {
@@ -116,7 +125,7 @@ TEST_F(TrainingPlanned, TheNearestOfEachSetting) {
     ASSERT_NE(find(all, options), nullptr) << options;
     EXPECT_EQ(find(all, options)->options, options);
   }
-  const Bytes shorter = total({.max_seq_len = 512}), shortest = total({.max_seq_len = 256});
+  const Bytes shorter = total(read("--max-seq-len 512")), shortest = total(read("--max-seq-len 256"));
   EXPECT_EQ(find(suggested(shorter), "--max-seq-len")->options, "--max-seq-len 512");
   EXPECT_EQ(find(suggested(shorter - 1_B), "--max-seq-len")->options, "--max-seq-len 256");
   EXPECT_EQ(find(suggested(shortest), "--max-seq-len")->options, "--max-seq-len 256");
@@ -154,7 +163,7 @@ TEST_F(TrainingPlanned, TheRefusalInWords) {
                                    "\"",
                                    to_string(needed), to_string(needed - 1_B))))
       << text;
-  EXPECT_NE(text.find("This would fit:\n  --max-seq-len 512  (" + to_string(total({.max_seq_len = 512})) + ")"),
+  EXPECT_NE(text.find("This would fit:\n  --max-seq-len 512  (" + to_string(total(read("--max-seq-len 512"))) + ")"),
             std::string::npos)
       << text;
   text = refusal(1_MiB);
