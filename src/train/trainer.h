@@ -43,6 +43,8 @@ class Trainer {
   // once `stop` is set. kInvalidArgument: checkpoints that stand there without resume, or that belong to other
   // settings, another model or other data (each difference is named). kCorrupt when a loss is not a number: the batch
   // is named, and the last checkpoint is whole. kIo: a file could not be written; the same.
+  // With several processes an error may be of this one alone, and the others wait: the caller must end them with
+  // Ranks::abort.
   Result<TrainEnd> run(const std::atomic<bool>& stop, const OnMetrics& on_metrics = {});
 
   // Mean loss over the validation data (eval_batches of them) with the adapters as they are.
@@ -57,8 +59,7 @@ class Trainer {
     std::uint64_t half_updates = 0;  // of them, those in which half of the ranks learned
     bool half = false;               // in this window
     double last_norm = 0, last_rate = 0;
-    double tokens = 0;  // in all
-    LossSums window;    // of the steps since the last update
+    LossSums window;  // of the steps since the last update
     DataPosition position;
   };
   // What the processes agree on before a step.
@@ -70,10 +71,13 @@ class Trainer {
   std::uint64_t count_steps() const;
   bool window_ends() const;
   bool first() const { return ranks_.rank() == 0; }
-  Agreement agree(const std::atomic<bool>& stop, double& paused);
+  Result<Agreement> agree(const std::atomic<bool>& stop, double& paused);
   Status begin();
+  Status remove_metrics() const;
   Status resume(Checkpoints& checkpoints, std::uint64_t step);
   Status step(double paused);
+  Result<Batch> next_batch();
+  double epochs_done() const;
   Status update();
   Status validate_and_tell();
   Status save();
@@ -82,6 +86,7 @@ class Trainer {
   Status event(std::string name, std::string detail = {});
   std::vector<ParameterRange> ranges() const;
   CheckpointNumbers numbers() const;
+  Status read_numbers(const CheckpointNumbers& came);
   Error not_a_number(const Batch& batch, std::string_view what) const;
 
   Training& training_;
