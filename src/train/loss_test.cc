@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "io/safetensors.h"
+#include "memory/no_allocation.h"
 #include "model/adapted_model_for_test.h"
 #include "model/double_model_for_test.h"
 #include "train/data_rows.h"
@@ -198,6 +199,22 @@ TEST_P(Losses, AndGradientsAreThoseOfThePlainFormulas) {
   EXPECT_EQ(sums.tokens, static_cast<double>(batch.tokens));
   const bool pairs = settings.objective == Objective::kPreference;
   EXPECT_EQ(sums.weight, static_cast<double>(pairs ? batch.examples : batch.targets));
+
+  // The processor's device gives the same, and allocates nothing.
+  const std::vector<float> gradients = adapted.gradients();
+  const TrainingShape shape = adapted.shape(kCapacity, 16);
+  const auto processor = adapted.device(shape, ledger);
+  TrainingPass fast = ok(TrainingPass::create(adapted.model(), *processor, ledger, shape));
+  std::ranges::fill(adapted.gradients(), 0.0f);
+  LossSums again;
+  {
+    const NoAllocation guard;
+    again = runner.run(fast, batch, /*learn=*/true);
+  }
+  for (std::size_t i = 0; i < LossSums::kNumbers; ++i) {
+    EXPECT_NEAR(again.numbers()[i], LossSums(sums).numbers()[i], 1e-4) << i;
+  }
+  EXPECT_LE(distance(adapted.gradients(), gradients), 1e-4);
 
   // Along some directions, and that of the gradient itself.
   double norm = 0;

@@ -96,6 +96,7 @@ bool Trainer::window_ends() const {
 
 Result<TrainEnd> Trainer::run(const std::atomic<bool>& stop, const OnMetrics& on_metrics) {
   on_metrics_ = on_metrics;
+  stop_ = &stop;
   AXON_TRY(schedule().check());
   AXON_TRY(begin());
   while (at_.step < total_steps_) {
@@ -295,12 +296,20 @@ Error Trainer::not_a_number(const Batch& batch, std::string_view what) const {
              : std::string("There is no checkpoint yet"));
 }
 
+// Before what heats as a step does, but is to be finished: a stop flag ends the rest alone.
+void Trainer::rest() {
+  if (governor_ == nullptr) return;
+  while (governor_->before_step(stop_).action == ThermalAction::kStop && governor_->wait_until_cool(stop_)) {
+  }
+}
+
 Result<LossSums> Trainer::validate() {
   Batches& batches = *AXON_TRY(training_.validation_batches());
   training_.pass().set_dropout(0.0f, 0);
   LossSums sums;
   for (std::uint64_t i = 0; !batches.finished() && (settings_.eval_batches == 0 || i < settings_.eval_batches); ++i) {
     const Batch batch = AXON_TRY(batches.next());
+    rest();
     sums += training_.losses().run(training_.pass(), batch, /*learn=*/false);
   }
   if (ranks_.count() > 1) ranks_.sum(sums.numbers());

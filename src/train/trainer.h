@@ -25,7 +25,7 @@ struct TrainerFiles {
   std::string metrics() const { return folder + "/metrics.jsonl"; }
 };
 
-// Every metrics line as it is written; and, with nothing, while validation goes on.
+// Every metrics line as it is written, and an event for each checkpoint.
 using OnMetrics = std::function<void(const MetricsLine&)>;
 
 enum class TrainEnd { kDone, kStopped };
@@ -47,7 +47,7 @@ class Trainer {
   // Ranks::abort.
   Result<TrainEnd> run(const std::atomic<bool>& stop, const OnMetrics& on_metrics = {});
 
-  // Mean loss over the validation data (eval_batches of them) with the adapters as they are.
+  // Losses over the validation data (eval_batches of it) with the adapters as they are. Rests where a step would.
   Result<LossSums> validate();
 
   double paused_seconds() const { return governor_ == nullptr ? 0 : governor_->status().paused_s; }
@@ -81,6 +81,7 @@ class Trainer {
   Status update();
   Status validate_and_tell();
   Status save();
+  void rest();
   Status cool_down(const std::atomic<bool>& stop);
   Status tell(const MetricsLine& line);
   Status event(std::string name, std::string detail = {});
@@ -100,6 +101,7 @@ class Trainer {
   std::optional<std::uint64_t> saved_;
   std::optional<MetricsFile> metrics_;
   OnMetrics on_metrics_;
+  const std::atomic<bool>* stop_ = nullptr;  // while run() goes on
   ThermalAction last_action_ = ThermalAction::kFull;
 };
 

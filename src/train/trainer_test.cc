@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <barrier>
+#include <set>
 #include <thread>
 
 #include "train/training_for_test.h"
@@ -192,6 +193,67 @@ TEST(Trainer, ChunksChangeNoUpdate) {
   one.settings.chunk = 16;
   other.settings.chunk = 512;
   expect_same_updates(one, other);
+}
+
+TEST(Trainer, TheGradientIsTheMeanOverItsWindow) {
+  Recipe recipe;
+  recipe.settings.max_steps = 3;
+  const auto training = training_of(recipe);
+  double targets = 0;
+  for (int step = 0; step < 3; ++step) targets += static_cast<double>(ok(training->batches().next()).targets);
+  ok(training->batches().restore({}));
+  const Folder folder;
+  ok(run(*training, folder.path()));
+  double squares = 0;
+  for (const float g : training->gradients()) squares += double{g} * double{g};
+  const double norm = steps_of(folder.path()).back().gradient_norm;
+  EXPECT_NEAR(norm, std::sqrt(squares) / targets, 1e-6 * norm);
+}
+
+TEST(Trainer, WhatDropsOutIsAnotherInEachStepAndProcess) {
+  Recipe recipe;
+  recipe.settings.dropout = 0.5;
+  recipe.settings.learning_rate = 1e-12;
+  recipe.settings.batch_size = recipe.settings.grad_accum = 1;
+  recipe.examples = some_examples(1, false);
+  const auto losses = [&](const Recipe& r, std::size_t rank) {
+    const auto training = training_of(r);
+    for (const AdapterTensor& t : training->adapters().tensors()) {
+      const std::span<float> values = training->adapters().values_of(t);  // the same for every seed
+      for (std::size_t i = 0; i < values.size(); ++i) values[i] = 0.1f * CounterRng(t.first).normal(i);
+    }
+    class Numbered final : public Ranks {  // alone, with another's number
+     public:
+      explicit Numbered(std::size_t number) : number_(number) {}
+      std::size_t rank() const override { return number_; }
+      std::size_t count() const override { return 1; }
+      void sum(std::span<float>) override {}
+      void sum(std::span<double>) override {}
+      void broadcast(std::span<std::byte>) override {}
+      void barrier() override {}
+      [[noreturn]] void abort(int status) override { std::_Exit(status); }
+
+     private:
+      std::size_t number_;
+    };
+    Numbered ranks(rank);
+    std::set<double> seen;
+    const Folder folder;
+    ok(run(*training, folder.path(), {.ranks = &ranks, .on_metrics = [&](const MetricsLine& line) {
+                                        if (const auto* step = std::get_if<TrainMetrics>(&line))
+                                          seen.insert(step->loss);
+                                      }}));
+    return seen;
+  };
+  const auto first = losses(recipe, 0);
+  EXPECT_EQ(first.size(), 7u);
+  EXPECT_EQ(losses(recipe, 0), first);
+  Recipe other = recipe;
+  other.settings.seed = 43;
+  for (const double loss : losses(other, 0)) EXPECT_FALSE(first.contains(loss));
+  EXPECT_FALSE(first.contains(*losses(recipe, 9).begin()));
+  recipe.settings.dropout = 0;
+  EXPECT_EQ(losses(recipe, 0).size(), 1u);
 }
 
 // Two threads as two processes.
@@ -493,6 +555,22 @@ TEST(Trainer, ValidationIsTheMeanOverItsTargets) {
     weight += targets;
   }
   EXPECT_NEAR(mean(0, all), loss / weight, 1e-6);
+}
+
+TEST(Trainer, NothingDropsOutInValidation) {
+  Recipe recipe;
+  recipe.settings.dropout = 0.5;
+  recipe.validation = some_examples(5, false, 8);
+  double last = 0;
+  const Whole whole(recipe, {.on_metrics = [&](const MetricsLine& line) {
+                      if (const auto* validation = std::get_if<ValidationMetrics>(&line)) last = validation->loss;
+                    }});
+  recipe.settings.dropout = 0;
+  const auto same = training_of(recipe);
+  std::ranges::copy(whole.parameters.values, same->adapters().values().begin());
+  const auto ranks = single_process();
+  Trainer trainer(*same, *ranks, nullptr, {.folder = "nowhere", .data = "", .write_adapter = {}});
+  EXPECT_EQ(ok(trainer.validate()).mean(), last);
 }
 
 // Files and failures.

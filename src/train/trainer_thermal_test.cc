@@ -192,6 +192,23 @@ TEST(Thermal, AStopSavesAndGoesOnWhenCool) {
       TrainEnd::kDone);
 }
 
+TEST(Thermal, ValidationRestsToo) {
+  for (const double celsius : {90.0, 97.0}) {
+    Recipe recipe;
+    recipe.settings.batch_size = 1;
+    recipe.validation = some_examples(3, false, 8);
+    const auto training = training_of(recipe);
+    Machine machine(celsius);
+    machine.cooling = 1;
+    const auto governor = machine.governor();
+    const auto ranks = single_process();
+    Trainer trainer(*training, *ranks, governor.get(), {.folder = "nowhere", .data = "", .write_adapter = {}});
+    EXPECT_TRUE(trainer.validate().ok());
+    EXPECT_GT(machine.seconds, 0);
+    EXPECT_LT(*governor->status().celsius, 85);
+  }
+}
+
 TEST(Thermal, AStopFlagEndsItsWaits) {
   for (const double celsius : {90.0, 99.0}) {  // in a pause; in a stop
     Recipe recipe;
