@@ -17,20 +17,34 @@ constexpr std::string_view kPrefix = "step-";
 constexpr const char* kFile = "state.safetensors";
 constexpr const char* kFormat = "bit-axon training state 1";
 
+std::string folder_name(std::uint64_t step) { return fmt::format("{}{:08}", kPrefix, step); }
+
+// Only of names that a checkpoint has: others' files and folders may stand beside.
 std::optional<std::uint64_t> step_of(const std::string& name) {
   if (!name.starts_with(kPrefix)) return std::nullopt;
   std::uint64_t step = 0;
   const char* const end = name.data() + name.size();
   const auto [at, error] = std::from_chars(name.data() + kPrefix.size(), end, step);
-  if (error != std::errc() || at != end) return std::nullopt;
+  if (error != std::errc() || at != end || name != folder_name(step)) return std::nullopt;
   return step;
+}
+
+// What can be listed: other processes may be at work in the folder.
+std::vector<fs::path> entries_of(const std::string& folder) {
+  std::vector<fs::path> paths;
+  std::error_code error;
+  for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error)) {
+    paths.push_back(at->path());
+  }
+  return paths;
 }
 
 std::vector<std::uint64_t> steps_in(const std::string& folder) {
   std::vector<std::uint64_t> steps;
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(folder, error)) {
-    if (const auto step = step_of(entry.path().filename().string())) steps.push_back(*step);
+  for (const fs::path& path : entries_of(folder)) {
+    std::error_code error;
+    const auto step = step_of(path.filename().string());
+    if (step && fs::is_directory(path, error)) steps.push_back(*step);
   }
   std::sort(steps.begin(), steps.end());
   return steps;
@@ -53,9 +67,9 @@ Result<Checkpoints> Checkpoints::open(const std::string& folder) {
   std::error_code error;
   fs::create_directories(folder, error);
   if (error) return make_error(ErrorCode::kIo, "{}: cannot be made: {}", folder, error.message());
-  for (const auto& entry : fs::directory_iterator(folder, error)) {
-    const std::string name = entry.path().filename().string();
-    if (name.starts_with(kPrefix) && name.find(".tmp-") != std::string::npos) fs::remove_all(entry.path(), error);
+  for (const fs::path& path : entries_of(folder)) {
+    const std::string name = path.filename().string();
+    if (name.starts_with(kPrefix) && name.find(".tmp-") != std::string::npos) fs::remove_all(path, error);
   }
   return Checkpoints(folder);
 }
@@ -65,7 +79,7 @@ std::optional<std::uint64_t> Checkpoints::latest() const {
   return steps.empty() ? std::nullopt : std::optional(steps.back());
 }
 
-std::string Checkpoints::path_of(std::uint64_t step) const { return fmt::format("{}/{}{:08}", folder_, kPrefix, step); }
+std::string Checkpoints::path_of(std::uint64_t step) const { return fmt::format("{}/{}", folder_, folder_name(step)); }
 
 Status Checkpoints::save(std::uint64_t step, const CheckpointArrays& arrays, const CheckpointNumbers& numbers,
                          std::uint64_t keep, const std::function<Status(const std::string&)>& more) {
@@ -115,8 +129,9 @@ Status Checkpoints::load(std::uint64_t step, const CheckpointArrays& arrays) con
     }
     const std::uint64_t came = view == nullptr ? 0 : view->shape.elements();
     if (view == nullptr || view->dtype != DType::kF32 || came != array.values.size()) {
-      return make_error(ErrorCode::kCorrupt, "{}: tensor {} should have {} float32 values, but has {}", path,
-                        array.name, array.values.size(), came);
+      return make_error(ErrorCode::kCorrupt, "{}: tensor {} should have {} float32 values, but has {}{}", path,
+                        array.name, array.values.size(), came,
+                        view == nullptr || view->dtype == DType::kF32 ? "" : fmt::format(" {}", name_of(view->dtype)));
     }
     std::copy_n(view->bytes.data(), array.values.size_bytes(), reinterpret_cast<std::byte*>(array.values.data()));
   }
@@ -127,23 +142,23 @@ std::string exact_text(double value) { return fmt::format("{:a}", value); }
 
 Result<double> exact_double(const CheckpointNumbers& numbers, const std::string& key) {
   const auto found = numbers.find(key);
-  if (found == numbers.end()) return make_error(ErrorCode::kCorrupt, "the checkpoint has no number \"{}\"", key);
+  if (found == numbers.end()) return make_error(ErrorCode::kCorrupt, "has no number \"{}\"", key);
   char* end = nullptr;
   const double value = std::strtod(found->second.c_str(), &end);
   if (end != found->second.c_str() + found->second.size() || found->second.empty()) {
-    return make_error(ErrorCode::kCorrupt, "the checkpoint's {} is no number: \"{}\"", key, found->second);
+    return make_error(ErrorCode::kCorrupt, "{} is no number: \"{}\"", key, found->second);
   }
   return value;
 }
 
 Result<std::uint64_t> exact_count(const CheckpointNumbers& numbers, const std::string& key) {
   const auto found = numbers.find(key);
-  if (found == numbers.end()) return make_error(ErrorCode::kCorrupt, "the checkpoint has no number \"{}\"", key);
+  if (found == numbers.end()) return make_error(ErrorCode::kCorrupt, "has no number \"{}\"", key);
   std::uint64_t value = 0;
   const char* const end = found->second.data() + found->second.size();
   const auto [at, error] = std::from_chars(found->second.data(), end, value);
   if (error != std::errc() || at != end) {
-    return make_error(ErrorCode::kCorrupt, "the checkpoint's {} is no whole number: \"{}\"", key, found->second);
+    return make_error(ErrorCode::kCorrupt, "{} is no whole number: \"{}\"", key, found->second);
   }
   return value;
 }

@@ -44,7 +44,7 @@ class Checkpoints {
   std::string folder_;
 };
 
-// Doubles as text that gives back their bits.
+// Doubles as text that gives back their bits. kCorrupt names the key: whose numbers they are, the caller knows.
 std::string exact_text(double value);
 Result<double> exact_double(const CheckpointNumbers& numbers, const std::string& key);
 Result<std::uint64_t> exact_count(const CheckpointNumbers& numbers, const std::string& key);

@@ -26,7 +26,7 @@ Status check_settings(const TrainSettings& s) {
   AXON_TRY(in_range<std::uint64_t>("max-seq-len", s.max_seq_len, 2, 1u << 24));
   AXON_TRY(in_range<std::uint64_t>("max-steps", s.max_steps, 0, std::uint64_t{1} << 40));
   AXON_TRY(in_range("epochs", s.epochs, 1e-6, 1e6));
-  AXON_TRY(in_range("learning-rate", s.learning_rate, 0.0, 10.0));
+  AXON_TRY(in_range("learning-rate", s.learning_rate, 1e-12, 10.0));
   AXON_TRY(in_range("min-learning-rate", s.learning_rate_floor, 0.0, s.learning_rate));
   AXON_TRY(in_range("weight-decay", s.weight_decay, 0.0, 1.0));
   AXON_TRY(in_range("max-grad-norm", s.max_grad_norm, 1e-9, 1e9));
@@ -34,6 +34,12 @@ Status check_settings(const TrainSettings& s) {
   AXON_TRY(in_range<std::uint64_t>("chunk", s.chunk, 16, 65536));
   AXON_TRY(in_range<std::uint64_t>("save-every", s.save_every, 1, std::uint64_t{1} << 40));
   AXON_TRY(in_range<std::uint64_t>("keep", s.keep, 1, 1000));
+  if (s.compat && s.pack) {
+    return make_error(ErrorCode::kInvalidArgument, "pack: compat packs as the original does, and has no other way");
+  }
+  if (s.compat && s.decay != Decay::kCosine) {
+    return make_error(ErrorCode::kInvalidArgument, "schedule: compat has cosine alone, not {}", name_of(s.decay));
+  }
   return Ok{};
 }
 
@@ -68,6 +74,7 @@ std::vector<std::pair<std::string, std::string>> fixed_settings(const TrainSetti
 std::vector<std::pair<std::string, std::string>> all_settings(const TrainSettings& s) {
   auto list = fixed_settings(s);
   list.emplace_back("eval-every", s.eval_every == 0 ? "at the end" : fmt::format("{} steps", s.eval_every));
+  list.emplace_back("eval-batches", s.eval_batches == 0 ? "all" : fmt::format("{}", s.eval_batches));
   list.emplace_back("save-every", fmt::format("{} steps", s.save_every));
   list.emplace_back("keep", fmt::format("{}", s.keep));
   return list;

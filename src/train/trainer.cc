@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <filesystem>
 
 #include "memory/system.h"
 
@@ -37,6 +38,28 @@ std::uint64_t packed_rows(const ExampleSource& data, std::size_t capacity) {
   return rows;
 }
 
+// Rows of the original's packing: one stream of tokens, with a separator before a document that does not begin a row.
+std::uint64_t compat_rows(const ExampleSource& data) {
+  std::uint64_t rows = 0, held = 0;
+  for (std::size_t i = 0; i < data.size(); ++i) {
+    held += data.shape(i).tokens[0] + (held == 0 ? 0u : 1u);
+    rows += held / data.max_seq_len();
+    held %= data.max_seq_len();
+  }
+  return rows + (held == 0 ? 0 : 1);
+}
+
+// Steps that go once through the data. The original drops an epoch's rows that fill no batch, and keeps such pairs.
+double steps_of_epoch(const ExampleSource& data, const TrainSettings& s, std::size_t processes) {
+  const std::uint64_t batch = s.batch_size * processes;
+  if (s.compat) {
+    return static_cast<double>(data.pairs() ? (data.size() + batch - 1) / batch : compat_rows(data) / batch);
+  }
+  const std::size_t capacity = Batches::row_capacity(s.max_seq_len, data.pairs());
+  const std::uint64_t items = s.pack ? packed_rows(data, capacity) : data.size();
+  return static_cast<double>(items) / static_cast<double>(batch);
+}
+
 }  // namespace
 
 Trainer::Trainer(Training& training, Ranks& ranks, Governor* governor, TrainerFiles files)
@@ -49,11 +72,7 @@ Trainer::Trainer(Training& training, Ranks& ranks, Governor* governor, TrainerFi
 
 std::uint64_t Trainer::count_steps() const {
   if (settings_.max_steps != 0) return settings_.max_steps;
-  const ExampleSource& data = training_.data();
-  const std::uint64_t items =
-      settings_.pack ? packed_rows(data, Batches::row_capacity(settings_.max_seq_len, data.pairs())) : data.size();
-  const double steps =
-      settings_.epochs * static_cast<double>(items) / static_cast<double>(settings_.batch_size * ranks_.count());
+  const double steps = settings_.epochs * steps_of_epoch(training_.data(), settings_, ranks_.count());
   return std::max<std::uint64_t>(1, static_cast<std::uint64_t>(std::ceil(steps - 1e-9)));
 }
 
@@ -77,11 +96,12 @@ bool Trainer::window_ends() const {
 
 Result<TrainEnd> Trainer::run(const std::atomic<bool>& stop, const OnMetrics& on_metrics) {
   on_metrics_ = on_metrics;
+  stop_ = &stop;
   AXON_TRY(schedule().check());
   AXON_TRY(begin());
   while (at_.step < total_steps_) {
     double paused = 0;
-    const Agreement agreed = agree(stop, paused);
+    const Agreement agreed = AXON_TRY(agree(stop, paused));
     // Among several processes a window's gradients are not one process's to keep, so its end is waited for.
     const bool whole = ranks_.count() == 1 || at_.step % settings_.grad_accum == 0;
     if (agreed.stop && whole) {
@@ -117,6 +137,7 @@ Status Trainer::begin() {
   }
   if (latest) AXON_TRY(resume(checkpoints, *latest));
   checkpoints_.emplace(std::move(checkpoints));
+  if (first() && !latest) AXON_TRY(remove_metrics());
   if (first()) metrics_.emplace(AXON_TRY(MetricsFile::resume(files_.metrics(), at_.step)));
   if (latest) return event("resume", fmt::format("after step {}", at_.step));
   AXON_TRY(event("start", fmt::format("{} steps", total_steps_)));
@@ -124,7 +145,15 @@ Status Trainer::begin() {
   return Ok{};
 }
 
-Trainer::Agreement Trainer::agree(const std::atomic<bool>& stop, double& paused) {
+// Of a training that ended before its first checkpoint: nothing of it is gone on with.
+Status Trainer::remove_metrics() const {
+  std::error_code error;
+  std::filesystem::remove(files_.metrics(), error);
+  if (error) return make_error(ErrorCode::kIo, "{}: cannot be removed: {}", files_.metrics(), error.message());
+  return Ok{};
+}
+
+Result<Trainer::Agreement> Trainer::agree(const std::atomic<bool>& stop, double& paused) {
   double flags[3] = {stop.load() ? 1.0 : 0.0, 0, 0};
   if (governor_ != nullptr && flags[0] == 0) {
     const double before = paused_seconds();
@@ -138,11 +167,11 @@ Trainer::Agreement Trainer::agree(const std::atomic<bool>& stop, double& paused)
       EventMetrics line{
           .step = at_.step, .event = "thermal", .detail = decision.reason, .state = name_of(decision.action)};
       line.celsius = governor_->status().celsius;
-      static_cast<void>(tell(line));
+      AXON_TRY(tell(line));
     }
   }
   if (ranks_.count() > 1) ranks_.sum(std::span<double>(flags));
-  return {.stop = flags[0] > 0, .hot = flags[1] > 0, .half = flags[2] > 0};
+  return Agreement{.stop = flags[0] > 0, .hot = flags[1] > 0, .half = flags[2] > 0};
 }
 
 Status Trainer::cool_down(const std::atomic<bool>& stop) {
@@ -160,14 +189,15 @@ Status Trainer::step(double paused) {
     at_.window = {};
     training_.adapters().learn_ranks(at_.half ? std::max<std::size_t>(1, settings_.rank / 2) : settings_.rank);
   }
-  const Batch batch = AXON_TRY(training_.batches().next());
+  const Batch batch = AXON_TRY(next_batch());
   const std::uint64_t process = at_.step * ranks_.count() + ranks_.rank();
   training_.pass().set_dropout(static_cast<float>(settings_.dropout), mix64(settings_.seed ^ mix64(process + 1)));
   LossSums sums = training_.losses().run(training_.pass(), batch, /*learn=*/true);
-  if (!std::isfinite(sums.loss)) return not_a_number(batch, "the loss is not a number");
-  if (ranks_.count() > 1) ranks_.sum(sums.numbers());
+  const bool fine = std::isfinite(sums.loss);
+  if (ranks_.count() > 1) ranks_.sum(sums.numbers());  // before anything ends: the others are in their sum, too
+  if (!fine) return not_a_number(batch, "the loss is not a number");
+  if (!std::isfinite(sums.loss)) return not_a_number(batch, "the loss of another process is not a number");
   at_.window += sums;
-  at_.tokens += sums.tokens;
   if (window_ends()) {
     AXON_TRY(update());
     if (!std::isfinite(at_.last_norm)) return not_a_number(batch, "the gradient is not a number");
@@ -176,25 +206,44 @@ Status Trainer::step(double paused) {
   at_.position = training_.batches().position();
 
   const double seconds = seconds_since(start);
-  const double items = static_cast<double>(std::max<std::size_t>(1, training_.data().size()));
-  TrainMetrics line{
-      .step = at_.step,
-      .update = at_.update,
-      .epoch = static_cast<double>(at_.position.epoch) +
-               (settings_.pack || settings_.compat ? 0.0 : static_cast<double>(at_.position.index) / items),
-      .loss = sums.mean(),
-      .gradient_norm = at_.last_norm,
-      .learning_rate = at_.last_rate,
-      .tokens = static_cast<std::uint64_t>(sums.tokens),
-      .tokens_per_second = seconds > 0 ? sums.tokens / seconds : 0,
-      .seconds = seconds,
-      .memory = peak_resident(),
-      .celsius = {},
-      .ranks = training_.adapters().ranks_learning(),
-      .paused_seconds = paused,
-      .pairs = pair_metrics(settings_, sums)};
+  TrainMetrics line{.step = at_.step,
+                    .update = at_.update,
+                    .epoch = epochs_done(),
+                    .loss = sums.mean(),
+                    .gradient_norm = at_.last_norm,
+                    .learning_rate = at_.last_rate,
+                    .tokens = static_cast<std::uint64_t>(sums.tokens),
+                    .tokens_per_second = seconds > 0 ? sums.tokens / seconds : 0,
+                    .seconds = seconds,
+                    .memory = peak_resident(),
+                    .celsius = {},
+                    .ranks = training_.adapters().ranks_learning(),
+                    .paused_seconds = paused,
+                    .pairs = pair_metrics(settings_, sums)};
   if (governor_ != nullptr) line.celsius = governor_->status().celsius;
   return tell(line);
+}
+
+// The original passes over batches without a target, and does not count them.
+Result<Batch> Trainer::next_batch() {
+  Batches& batches = training_.batches();
+  const bool passes_over = settings_.compat && settings_.objective == Objective::kSupervised;
+  const std::uint64_t epoch = batches.position().epoch;
+  for (;;) {
+    const Batch batch = AXON_TRY(batches.next());
+    if (!passes_over || batch.targets != 0) return batch;
+    if (batches.position().epoch > epoch + 1) {
+      return make_error(ErrorCode::kInvalidArgument, "{}: no batch of a whole epoch has anything to learn",
+                        files_.data);
+    }
+  }
+}
+
+// The original's packed rows are not counted: how far an epoch has come is then not known.
+double Trainer::epochs_done() const {
+  const double whole = static_cast<double>(at_.position.epoch);
+  if (settings_.compat && !training_.data().pairs()) return whole;
+  return whole + static_cast<double>(at_.position.index) / static_cast<double>(training_.data().size());
 }
 
 Status Trainer::update() {
@@ -247,12 +296,20 @@ Error Trainer::not_a_number(const Batch& batch, std::string_view what) const {
              : std::string("There is no checkpoint yet"));
 }
 
+// Before what heats as a step does, but is to be finished: a stop flag ends the rest alone.
+void Trainer::rest() {
+  if (governor_ == nullptr) return;
+  while (governor_->before_step(stop_).action == ThermalAction::kStop && governor_->wait_until_cool(stop_)) {
+  }
+}
+
 Result<LossSums> Trainer::validate() {
   Batches& batches = *AXON_TRY(training_.validation_batches());
   training_.pass().set_dropout(0.0f, 0);
   LossSums sums;
   for (std::uint64_t i = 0; !batches.finished() && (settings_.eval_batches == 0 || i < settings_.eval_batches); ++i) {
     const Batch batch = AXON_TRY(batches.next());
+    rest();
     sums += training_.losses().run(training_.pass(), batch, /*learn=*/false);
   }
   if (ranks_.count() > 1) ranks_.sum(sums.numbers());
@@ -265,7 +322,7 @@ Status Trainer::validate_and_tell() {
                                 .update = at_.update,
                                 .loss = sums.mean(),
                                 .perplexity = std::exp(sums.mean()),
-                                .tokens = static_cast<std::uint64_t>(sums.weight),
+                                .tokens = static_cast<std::uint64_t>(sums.tokens),
                                 .pairs = pair_metrics(settings_, sums)});
 }
 
@@ -293,7 +350,6 @@ CheckpointNumbers Trainer::numbers() const {
   n["position.index"] = fmt::format("{}", at_.position.index);
   n["last_norm"] = exact_text(at_.last_norm);
   n["last_rate"] = exact_text(at_.last_rate);
-  n["tokens"] = exact_text(at_.tokens);
   LossSums window = at_.window;
   for (std::size_t i = 0; i < LossSums::kNumbers; ++i) n[fmt::format("window.{}", i)] = exact_text(window.numbers()[i]);
   return n;
@@ -317,6 +373,21 @@ Status Trainer::save() {
   return Ok{};
 }
 
+Status Trainer::read_numbers(const CheckpointNumbers& came) {
+  at_.step = AXON_TRY(exact_count(came, "step"));
+  at_.update = AXON_TRY(exact_count(came, "update"));
+  at_.half_updates = AXON_TRY(exact_count(came, "half_updates"));
+  at_.half = AXON_TRY(exact_count(came, "half")) != 0;
+  at_.position.epoch = AXON_TRY(exact_count(came, "position.epoch"));
+  at_.position.index = AXON_TRY(exact_count(came, "position.index"));
+  at_.last_norm = AXON_TRY(exact_double(came, "last_norm"));
+  at_.last_rate = AXON_TRY(exact_double(came, "last_rate"));
+  for (std::size_t i = 0; i < LossSums::kNumbers; ++i) {
+    at_.window.numbers()[i] = AXON_TRY(exact_double(came, fmt::format("window.{}", i)));
+  }
+  return Ok{};
+}
+
 Status Trainer::resume(Checkpoints& checkpoints, std::uint64_t step) {
   const CheckpointNumbers came = AXON_TRY(checkpoints.numbers(step));
   const std::string where = checkpoints.path_of(step);
@@ -335,17 +406,8 @@ Status Trainer::resume(Checkpoints& checkpoints, std::uint64_t step) {
   if (!differences.empty()) {
     return make_error(ErrorCode::kInvalidArgument, "{}: belongs to another training: {}", where, differences);
   }
-  at_.step = AXON_TRY(exact_count(came, "step"));
-  at_.update = AXON_TRY(exact_count(came, "update"));
-  at_.half_updates = AXON_TRY(exact_count(came, "half_updates"));
-  at_.half = AXON_TRY(exact_count(came, "half")) != 0;
-  at_.position.epoch = AXON_TRY(exact_count(came, "position.epoch"));
-  at_.position.index = AXON_TRY(exact_count(came, "position.index"));
-  at_.last_norm = AXON_TRY(exact_double(came, "last_norm"));
-  at_.last_rate = AXON_TRY(exact_double(came, "last_rate"));
-  at_.tokens = AXON_TRY(exact_double(came, "tokens"));
-  for (std::size_t i = 0; i < LossSums::kNumbers; ++i) {
-    at_.window.numbers()[i] = AXON_TRY(exact_double(came, fmt::format("window.{}", i)));
+  if (const Status read = read_numbers(came); !read.ok()) {
+    return make_error(read.error().code, "{}: {}", where, read.error().message);
   }
   AdapterSet& adapters = training_.adapters();
   AXON_TRY(checkpoints.load(step, {.values = adapters.values(),
@@ -354,7 +416,9 @@ Status Trainer::resume(Checkpoints& checkpoints, std::uint64_t step) {
                                    .gradients = training_.gradients()}));
   adapters.refresh(training_.device().pool(), settings_.compat);
   adapters.learn_ranks(at_.half ? std::max<std::size_t>(1, settings_.rank / 2) : settings_.rank);
-  AXON_TRY(training_.batches().restore(at_.position));
+  if (const Status restored = training_.batches().restore(at_.position); !restored.ok()) {
+    return make_error(ErrorCode::kCorrupt, "{}: {}", where, restored.error().message);
+  }
   saved_ = step;
   return Ok{};
 }

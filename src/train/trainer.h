@@ -25,7 +25,7 @@ struct TrainerFiles {
   std::string metrics() const { return folder + "/metrics.jsonl"; }
 };
 
-// Every metrics line as it is written; and, with nothing, while validation goes on.
+// Every metrics line as it is written, and an event for each checkpoint.
 using OnMetrics = std::function<void(const MetricsLine&)>;
 
 enum class TrainEnd { kDone, kStopped };
@@ -43,9 +43,11 @@ class Trainer {
   // once `stop` is set. kInvalidArgument: checkpoints that stand there without resume, or that belong to other
   // settings, another model or other data (each difference is named). kCorrupt when a loss is not a number: the batch
   // is named, and the last checkpoint is whole. kIo: a file could not be written; the same.
+  // With several processes an error may be of this one alone, and the others wait: the caller must end them with
+  // Ranks::abort.
   Result<TrainEnd> run(const std::atomic<bool>& stop, const OnMetrics& on_metrics = {});
 
-  // Mean loss over the validation data (eval_batches of them) with the adapters as they are.
+  // Losses over the validation data (eval_batches of it) with the adapters as they are. Rests where a step would.
   Result<LossSums> validate();
 
   double paused_seconds() const { return governor_ == nullptr ? 0 : governor_->status().paused_s; }
@@ -57,8 +59,7 @@ class Trainer {
     std::uint64_t half_updates = 0;  // of them, those in which half of the ranks learned
     bool half = false;               // in this window
     double last_norm = 0, last_rate = 0;
-    double tokens = 0;  // in all
-    LossSums window;    // of the steps since the last update
+    LossSums window;  // of the steps since the last update
     DataPosition position;
   };
   // What the processes agree on before a step.
@@ -70,18 +71,23 @@ class Trainer {
   std::uint64_t count_steps() const;
   bool window_ends() const;
   bool first() const { return ranks_.rank() == 0; }
-  Agreement agree(const std::atomic<bool>& stop, double& paused);
+  Result<Agreement> agree(const std::atomic<bool>& stop, double& paused);
   Status begin();
+  Status remove_metrics() const;
   Status resume(Checkpoints& checkpoints, std::uint64_t step);
   Status step(double paused);
+  Result<Batch> next_batch();
+  double epochs_done() const;
   Status update();
   Status validate_and_tell();
   Status save();
+  void rest();
   Status cool_down(const std::atomic<bool>& stop);
   Status tell(const MetricsLine& line);
   Status event(std::string name, std::string detail = {});
   std::vector<ParameterRange> ranges() const;
   CheckpointNumbers numbers() const;
+  Status read_numbers(const CheckpointNumbers& came);
   Error not_a_number(const Batch& batch, std::string_view what) const;
 
   Training& training_;
@@ -95,6 +101,7 @@ class Trainer {
   std::optional<std::uint64_t> saved_;
   std::optional<MetricsFile> metrics_;
   OnMetrics on_metrics_;
+  const std::atomic<bool>* stop_ = nullptr;  // while run() goes on
   ThermalAction last_action_ = ThermalAction::kFull;
 };
 

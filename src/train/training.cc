@@ -163,6 +163,7 @@ Status Training::open_data(const Data& data) {
   const auto open = [&](const OpenData& how, DataSize& size) -> Result<std::unique_ptr<ExampleSource>> {
     const Bytes before = ledger_.used();
     std::unique_ptr<ExampleSource> source = AXON_TRY(how(tokenizer, ledger_));
+    AXON_CHECK(source->max_seq_len() == inputs_.settings.max_seq_len && source->pairs() == pairs(inputs_.settings));
     size = {.examples = source->size(), .index = ledger_.used() - before};
     return source;
   };

@@ -40,7 +40,7 @@ class Training {
   static Result<AdapterShape> adapter_shape(const Config& config, const TrainSettings& settings);
   static Result<TrainingShape> shape(const Config& config, const WeightsPlan& weights, const TrainSettings& settings);
 
-  // Opens one dataset, with its share of the plan.
+  // Opens one dataset, with its share of the plan: of max_seq_len tokens, and pairs if the objective is preference.
   using OpenData = std::function<Result<std::unique_ptr<ExampleSource>>(const Tokenizer*, Ledger&)>;
   struct Data {
     OpenData train, validation;  // validation may be empty
