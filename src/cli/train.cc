@@ -141,6 +141,7 @@ struct Run {
   const train::JsonlExamples* validation = nullptr;
   AdapterForm form = AdapterForm::kPeft;
   Budget budget;
+  bool made_folder = false;  // the output's
 
   bool first() const { return ranks->rank() == 0; }
   Status write_adapter(const std::string& folder) const {
@@ -256,14 +257,18 @@ void print_json(const Run& run, const TrainDisplay& display, const train::Traine
   fmt::print("{}\n", json.dump(2, ' ', false, Json::error_handler_t::replace));
 }
 
-Status prepare_folder(const TrainOptions& o) {
+Status prepare_folder(Run& run) {
+  const TrainOptions& o = run.options;
   std::error_code error;
-  std::filesystem::create_directories(o.output, error);
+  run.made_folder = std::filesystem::create_directories(o.output, error);
   if (error) return make_error(ErrorCode::kIo, "{}: cannot be made: {}", o.output, error.message());
   const bool begun = std::filesystem::exists(o.output + "/metrics.jsonl", error);
   if (begun && !o.resume) {
     return make_error(ErrorCode::kInvalidArgument,
                       "{}: a training was begun there: --resume goes on with it; or choose another folder", o.output);
+  }
+  for (const char* file : {"metrics.jsonl", "adapter", "report.html", "loss.svg"}) {
+    AXON_TRY(remove_leftovers(o.output, file));
   }
   return Ok{};
 }
@@ -289,7 +294,7 @@ Result<int> execute(Run& run, TrainDisplay& display) {
     return Error{ErrorCode::kOverBudget, AXON_TRY(training_refusal(plan, model.files, model.shape(), inputs))};
   }
   const std::unique_ptr<Governor> governor = AXON_TRY(governor_of(o, display));
-  if (run.first()) AXON_TRY(prepare_folder(o));
+  if (run.first()) AXON_TRY(prepare_folder(run));
   run.ranks->barrier();
   Interruption interruption;
   AXON_TRY(load(run, std::move(model), inputs, interruption));
@@ -341,6 +346,8 @@ int train_command(const TrainOptions& options) {
   Result<int> status = execute(run, display);
   if (status.ok()) return status.value();
   const int exit_status = report(status.error());
+  std::error_code ignored;
+  if (run.made_folder) std::filesystem::remove(options.output, ignored);  // when nothing is in it
   if (run.ranks->count() > 1) run.ranks->abort(exit_status);
   return exit_status;
 }

@@ -61,6 +61,14 @@ std::vector<Named> named(const CheckpointArrays& a) {
   return list;
 }
 
+// Under a temporary name first: a process that is killed meanwhile leaves no half of a checkpoint.
+void remove_checkpoint(const std::string& path) {
+  std::error_code error;
+  const std::string leaving = path + ".tmp-removed";
+  fs::rename(path, leaving, error);
+  if (!error) fs::remove_all(leaving, error);
+}
+
 }  // namespace
 
 Result<Checkpoints> Checkpoints::open(const std::string& folder) {
@@ -102,7 +110,7 @@ Status Checkpoints::save(std::uint64_t step, const CheckpointArrays& arrays, con
   if (more) AXON_TRY(more(directory.path()));
   AXON_TRY(directory.finish());
   const std::vector<std::uint64_t> steps = steps_in(folder_);
-  for (std::size_t i = 0; i + keep < steps.size(); ++i) fs::remove_all(path_of(steps[i]), error);
+  for (std::size_t i = 0; i + keep < steps.size(); ++i) remove_checkpoint(path_of(steps[i]));
   return Ok{};
 }
 
