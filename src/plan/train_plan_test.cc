@@ -73,7 +73,10 @@ TEST(TrainPlan, OursIsThePlanOfTraining) {
     EXPECT_FALSE(f.estimate());
     EXPECT_EQ(f.cannot_run, "");
     EXPECT_EQ(wrong_sums(f), "") << variant;
-    for (const Account& a : f.accounts) EXPECT_FALSE(a.terms.empty()) << a.name;
+    for (const Account& a : f.accounts) {
+      EXPECT_FALSE(a.terms.empty()) << a.name;
+      for (const Term& term : a.terms) EXPECT_GT(term.bytes, 0_B) << term.text;
+    }
   }
 }
 

@@ -64,7 +64,7 @@ class TrainingSuggester {
     TrainingSuggestions out;
     const Bytes today = AXON_TRY(total_({}));
     for (std::size_t option = 0; option < ladders_.count(); ++option) {
-      if (const auto found = first_fitting(option, today)) out.fitting.push_back(*found);
+      if (const auto found = first_fitting(option)) out.fitting.push_back(*found);
       chosen_[option] = kNone;
     }
     if (!out.fitting.empty()) return out;
@@ -97,12 +97,11 @@ class TrainingSuggester {
   }
   Suggestion suggestion() const { return {typed(change()), total().value()}; }
 
-  // Leaves the option at the first rung that fits and takes less than `than`.
-  std::optional<Suggestion> first_fitting(std::size_t option, Bytes than) {
+  // Leaves the option at the first rung that fits.
+  std::optional<Suggestion> first_fitting(std::size_t option) {
     for (std::size_t rung = 0; rung < ladders_.rungs(option).size(); ++rung) {
       chosen_[option] = rung;
-      const auto bytes = total();
-      if (bytes && *bytes <= limit_ && *bytes < than) return suggestion();
+      if (fits()) return suggestion();
     }
     chosen_[option] = kNone;
     return std::nullopt;
@@ -111,7 +110,7 @@ class TrainingSuggester {
   // One option after the other to where it takes least, until it fits.
   bool descend(Bytes least) {
     for (std::size_t option = 0; option < ladders_.count(); ++option) {
-      if (first_fitting(option, least)) return true;
+      if (first_fitting(option)) return true;
       std::size_t best = kNone;
       for (std::size_t rung = 0; rung < ladders_.rungs(option).size(); ++rung) {
         chosen_[option] = rung;
@@ -197,6 +196,7 @@ Result<std::string> training_refusal(const TrainingPlan& plan, const ModelFiles&
   std::string out =
       fmt::format("needs {}, but the budget is {} ({}). The largest accounts are {}.", to_string(plan.total),
                   to_string(plan.budget.limit), plan.budget.source, largest_words(plan.engine));
+  if (suggestions.fitting.empty() && suggestions.smallest.options.empty()) return out + " No setting takes less.";
   if (suggestions.fitting.empty()) {
     return out + fmt::format(" Nothing that was tried fits: the smallest, {}, takes {}.", suggestions.smallest.options,
                              to_string(suggestions.smallest.total));

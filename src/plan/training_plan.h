@@ -43,8 +43,8 @@ struct TrainingSuggestions {
   std::vector<Suggestion> fitting;  // one setting each; where none is enough alone, one of several together
   Suggestion smallest;              // the least that was tried when nothing fits
 };
-// `total`: the bytes of the training with a change; an error for one that does not go with the model, which is then not
-// offered.
+// For a training that does not fit. `total`: its bytes with a change; an error for one that does not go with the model,
+// which is then not offered.
 Result<TrainingSuggestions> suggest_training(const std::function<Result<Bytes>(const TrainingChange&)>& total,
                                              const train::TrainSettings& settings, Bytes limit);
 

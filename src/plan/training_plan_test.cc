@@ -55,6 +55,18 @@ class TrainingPlanned : public ::testing::Test {
     }
     return change;
   }
+  // With each of its settings as it was.
+  static std::vector<TrainingChange> without_one(const TrainingChange& change) {
+    std::vector<TrainingChange> out(6, change);
+    out[0].max_seq_len.reset(), out[1].chunk.reset(), out[2].rank.reset();
+    out[3].adapter.reset(), out[4].target.reset(), out[5].weights.reset();
+    std::erase_if(out, [&](const TrainingChange& c) { return count(c) == count(change); });
+    return out;
+  }
+  static int count(const TrainingChange& c) {
+    return int(c.max_seq_len.has_value()) + int(c.chunk.has_value()) + int(c.rank.has_value()) +
+           int(c.adapter.has_value()) + int(c.target.has_value()) + int(c.weights.has_value());
+  }
   const Suggestion* find(const TrainingSuggestions& all, std::string_view start) const {
     for (const Suggestion& s : all.fitting) {
       if (s.options.starts_with(start)) return &s;
@@ -108,6 +120,7 @@ TEST_F(TrainingPlanned, EverySuggestionTriedFits) {
     for (const Suggestion& s : all.fitting) {
       EXPECT_LE(s.total, limit) << s.options;
       EXPECT_EQ(total(read(s.options)), s.total) << s.options;
+      for (const TrainingChange& less : without_one(read(s.options))) EXPECT_GT(total(less), limit) << s.options;
     }
     if (!all.fitting.empty()) continue;
     EXPECT_GT(all.smallest.total, limit);
@@ -139,11 +152,7 @@ TEST_F(TrainingPlanned, SettingsTogetherWhereNoneIsEnough) {
   }
   const TrainingSuggestions all = suggested(alone - 1_B);
   ASSERT_EQ(all.fitting.size(), 1u);
-  const TrainingChange change = read(all.fitting[0].options);
-  EXPECT_GE(int(change.max_seq_len.has_value()) + int(change.chunk.has_value()) + int(change.rank.has_value()) +
-                int(change.adapter.has_value()) + int(change.target.has_value()) + int(change.weights.has_value()),
-            2)
-      << all.fitting[0].options;
+  EXPECT_GE(count(read(all.fitting[0].options)), 2) << all.fitting[0].options;
   EXPECT_LE(all.fitting[0].total, alone - 1_B);
 }
 
@@ -170,6 +179,13 @@ TEST_F(TrainingPlanned, TheRefusalInWords) {
   EXPECT_NE(text.find("Nothing that was tried fits: the smallest, --max-seq-len 256 "), std::string::npos) << text;
 }
 
+TEST_F(TrainingPlanned, WhereNoSettingTakesLess) {
+  inputs_.settings = {.adapter = AdapterKind::kLora, .rank = 1, .targets = {"q_proj"}, .max_seq_len = 64, .chunk = 16};
+  ASSERT_TRUE(parse_weight_format("q4").ok());
+  inputs_.weights = parse_weight_format("q4").value();
+  EXPECT_TRUE(refusal(1_MiB).ends_with(" No setting takes less.")) << refusal(1_MiB);
+}
+
 TEST_F(TrainingPlanned, SettingsThatDoNotGoWithTheModelAreErrors) {
   inputs_.settings.max_seq_len = 4097;
   const Result<TrainingPlan> p = plan_training(folder_.files(), &folder_.shape(), inputs_, {1_GiB, "it"});
@@ -186,6 +202,7 @@ TEST(MeasureData, CountsLines) {
   EXPECT_EQ(size.index, ok(train::JsonlExamples::measure(path)));
   EXPECT_EQ(size.index, 128_B);
   testing_model::put_file(path, "");
+  ASSERT_FALSE(measure_data(path).ok());
   EXPECT_EQ(measure_data(path).error().code, ErrorCode::kInvalidArgument);
   EXPECT_EQ(measure_data(folder / "none").error().code, ErrorCode::kNotFound);
 }
