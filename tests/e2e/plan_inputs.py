@@ -488,19 +488,16 @@ class HostileNames(Inputs):
 
 class NothingButHeaders(Inputs):
     def answers_from(self, target, *args):
-        """The plan, with the most memory that it took."""
+        """The plan, by a process that may not take more than 8 MiB of memory of its own. (Its ru_maxrss would be that
+        of this process, too: what exec replaces counts.)"""
+        limit = [] if SANITIZED else ["sh", "-c", 'ulimit -d 8192 && exec "$@"', "sh"]
         start = time.monotonic()
-        process = subprocess.Popen([PROGRAM, "plan", str(target), "--json", *args], stdout=subprocess.PIPE,
-                                   env=environment())
-        out = process.stdout.read()
-        process.stdout.close()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        process = subprocess.run([*limit, PROGRAM, "plan", str(target), "--json", *args], stdout=subprocess.PIPE,
+                                 env=environment())
         self.assertEqual(process.returncode, 0)
         if not SANITIZED:
             self.assertLess(time.monotonic() - start, 5)
-            self.assertLess(usage.ru_maxrss * 1024, 24 * MIB)
-        return json.loads(out)
+        return json.loads(process.stdout)
 
     def test_100_gb_of_safetensors(self):
         folder = put_config(self.fresh(), LLAMA)
