@@ -198,11 +198,17 @@ Json accounts_json(const Run& run) {
           {"accounts", std::move(accounts)}};
 }
 
+// The last name of a path.
+std::string name_in(const std::string& path) {
+  const std::filesystem::path p(path);
+  return (p.has_filename() ? p.filename() : p.parent_path().filename()).string();
+}
+
 // The adapter itself, whole or not at all file by file, and what there is to look at.
 Status write_results(const Run& run) {
   const std::string& folder = run.options.output;
   AXON_TRY(run.write_adapter(folder));
-  train::TrainingReport report{.title = fmt::format("Fine-tuning {} on {}", run.model_folder, run.options.data)};
+  train::TrainingReport report{.title = fmt::format("{} on {}", name_in(run.model_folder), name_in(run.options.data))};
   for (const auto& [name, value] : train::all_settings(run.settings)) report.settings.push_back({name, value});
   for (const PlanLine& line : run.training->plan().lines) {
     report.memory.push_back({line.account, line.bytes, run.training->ledger().peak(line.account)});
