@@ -144,9 +144,9 @@ struct Run {
   bool made_folder = false;  // the output's
 
   bool first() const { return ranks->rank() == 0; }
-  Status write_adapter(const std::string& folder) const {
+  Status write_adapter(const std::string& folder, Existing existing) const {
     return write_adapter_into(folder, training->adapters(), form, training->config(),
-                              {.base_model = model_folder, .dropout = settings.dropout});
+                              {.base_model = model_folder, .dropout = settings.dropout}, existing);
   }
 };
 
@@ -207,7 +207,7 @@ std::string name_in(const std::string& path) {
 // The adapter itself, whole or not at all file by file, and what there is to look at.
 Status write_results(const Run& run) {
   const std::string& folder = run.options.output;
-  AXON_TRY(run.write_adapter(folder));
+  AXON_TRY(run.write_adapter(folder, Existing::kReplace));  // of this training's last stop
   train::TrainingReport report{.title = fmt::format("{} on {}", name_in(run.model_folder), name_in(run.options.data))};
   for (const auto& [name, value] : train::all_settings(run.settings)) report.settings.push_back({name, value});
   for (const PlanLine& line : run.training->plan().lines) {
@@ -307,11 +307,12 @@ Result<int> execute(Run& run, TrainDisplay& display) {
   display.say(data_text(o.data, *run.data));
   if (run.validation != nullptr) display.say(data_text(o.val_data, *run.validation));
 
-  train::Trainer trainer(*run.training, *run.ranks, governor.get(),
-                         {.folder = o.output,
-                          .data = o.data,
-                          .write_adapter = [&](const std::string& folder) { return run.write_adapter(folder); },
-                          .resume = o.resume});
+  train::Trainer trainer(
+      *run.training, *run.ranks, governor.get(),
+      {.folder = o.output,
+       .data = o.data,
+       .write_adapter = [&](const std::string& folder) { return run.write_adapter(folder, Existing::kRefuse); },
+       .resume = o.resume});
   display.say(fmt::format("{} {} of rank {} on {} layers: {} parameters learn; {} steps; planned {}", o.adapter,
                           o.method == "orpo" ? "by ORPO" : "adapters", run.settings.rank,
                           run.training->adapters().shape().linears.size(), run.training->adapters().values().size(),

@@ -72,10 +72,11 @@ struct AdapterNotes {
   std::string base_model = {};  // where it was trained, UTF-8
   double dropout = 0;
 };
-// Into a folder that is there: adapter_config.json and the weights, or, in the original's form, adapters.safetensors.
-// `config` is the model's. kUnsupported for several ranks in mlx-lm's form; kIo.
+// Into a folder that is there: adapter_config.json and the weights, or, in the original's form, adapters.safetensors;
+// each file whole. `config` is the model's. kUnsupported for several ranks in mlx-lm's form; kInvalidArgument for a
+// file that is there (not with kReplace); kIo.
 Status write_adapter_into(const std::string& folder, const AdapterSet& set, AdapterForm form, const Config& config,
-                          const AdapterNotes& notes);
+                          const AdapterNotes& notes, Existing existing = Existing::kRefuse);
 // A folder that appears whole, or, in the original's form, such a file.
 Status write_adapter(const std::string& path, const AdapterSet& set, AdapterForm form, const Config& config,
                      const AdapterNotes& notes, Existing existing = Existing::kRefuse);

@@ -136,14 +136,14 @@ Result<AdapterConfigText> describe(const AdapterSet& set, AdapterForm form, cons
 }  // namespace
 
 Status write_adapter_into(const std::string& folder, const AdapterSet& set, AdapterForm form, const Config& config,
-                          const AdapterNotes& notes) {
+                          const AdapterNotes& notes, Existing existing) {
   AXON_CHECK(!set.shape().linears.empty());
   const char* weights = form == AdapterForm::kPeft ? "/adapter_model.safetensors" : "/adapters.safetensors";
   if (form != AdapterForm::kOriginal) {
     const AdapterConfigText text = AXON_TRY(describe(set, form, config, notes));
-    AXON_TRY(write_file(folder + "/adapter_config.json", to_json(text)));
+    AXON_TRY(write_file(folder + "/adapter_config.json", to_json(text), existing));
   }
-  return write_weights(folder + weights, set, form, config, Existing::kRefuse);
+  return write_weights(folder + weights, set, form, config, existing);
 }
 
 Status write_adapter(const std::string& path, const AdapterSet& set, AdapterForm form, const Config& config,
