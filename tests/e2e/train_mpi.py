@@ -7,7 +7,6 @@ import signal
 import struct
 import subprocess
 import time
-import unittest
 
 from support import Case, ERROR, PROGRAM, TINY, environment, main, read_safetensors
 
