@@ -3,12 +3,10 @@ import json
 import math
 import os
 import random
-import shutil
 import signal
 import struct
 import subprocess
 import time
-import unittest
 
 from support import Case, ERROR, PROGRAM, TINY, environment, main, read_safetensors
 
@@ -50,8 +48,8 @@ class Mpi(Case):
 
     def options(self, out, *more):
         return ["train", self.data, "-m", self.model, "-o", out, "--max-seq-len", "64", "--rank", "4", "--threads", "1",
-                *(() if "--max-steps" in more else ("--max-steps", STEPS)), "--grad-accum", "2", "--lr", "1e-3", "--warmup", "1", "--val-data", self.data,
-                "--eval-batches", "3", "--exact", *more]
+                *(() if "--max-steps" in more else ("--max-steps", STEPS)), "--grad-accum", "2", "--lr", "1e-3",
+                "--warmup", "1", "--val-data", self.data, "--eval-batches", "3", "--exact", *more]
 
     def start(self, command):
         return subprocess.Popen(["mpirun", "-n", str(COUNT), "--oversubscribe", "--bind-to", "none",
