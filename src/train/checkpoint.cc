@@ -20,6 +20,8 @@ constexpr const char* kFormat = "bit-axon training state 1";
 std::string folder_name(std::uint64_t step) { return fmt::format("{}{:08}", kPrefix, step); }
 
 // Only of names that a checkpoint has: others' files and folders may stand beside.
+constexpr std::size_t kPiece = std::size_t{1} << 20;
+
 std::optional<std::uint64_t> step_of(const std::string& name) {
   if (!name.starts_with(kPrefix)) return std::nullopt;
   std::uint64_t step = 0;
@@ -141,7 +143,12 @@ Status Checkpoints::load(std::uint64_t step, const CheckpointArrays& arrays) con
                         array.name, array.values.size(), came,
                         view == nullptr || view->dtype == DType::kF32 ? "" : fmt::format(" {}", name_of(view->dtype)));
     }
-    std::copy_n(view->bytes.data(), array.values.size_bytes(), reinterpret_cast<std::byte*>(array.values.data()));
+    const auto to = std::as_writable_bytes(array.values);
+    for (std::size_t at = 0; at < to.size(); at += kPiece) {  // its pages are not in the plan: they go at once
+      const auto piece = view->bytes.subspan(at, std::min(kPiece, to.size() - at));
+      std::ranges::copy(piece, to.begin() + static_cast<std::ptrdiff_t>(at));
+      view->file->drop(piece);
+    }
   }
   return Ok{};
 }

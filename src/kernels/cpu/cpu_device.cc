@@ -6,6 +6,7 @@
 #include "kernels/cpu/conv.h"
 #include "kernels/cpu/elementwise.h"
 #include "kernels/cpu/embed.h"
+#include "kernels/cpu/level.h"
 #include "kernels/cpu/moe.h"
 #include "kernels/cpu/norm.h"
 #include "kernels/cpu/stopwatch.h"
@@ -66,7 +67,9 @@ CpuDevice::CpuDevice(Arena arena, const DeviceLimits& limits, std::size_t thread
       scan_backward_(scan_backward_limits(limits), threads, carver_),
       conv_backward_(limits.back_taps_max, threads, carver_),
       matmul_(matmul_limits(limits), arithmetic, pool_, carver_),
-      attention_backward_(limits.attend_backward_tokens_max, limits.head_dim_max, threads, carver_) {}
+      attention_backward_(limits.attend_backward_tokens_max, limits.head_dim_max, threads, carver_) {
+  level();  // looking at the processor allocates, once
+}
 
 void CpuDevice::matmul(std::span<const Product> products) {
   const Stopwatch watch(work_.of(Verb::kMatmul));
