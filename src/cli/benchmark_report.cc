@@ -252,7 +252,7 @@ Json case_json(const BenchmarkCaseResult& r) {
     json["bytes_share"] = spread_json(r.spread(&BenchmarkTurn::bytes_share));
   }
   Json parts = Json::object();
-  for (std::size_t v = 0; v < cpu::kVerbs; ++v) {
+  for (std::size_t v = 0; v < cpu::kVerbsOfInference; ++v) {
     const auto verb = static_cast<cpu::Verb>(v);
     parts[std::string(cpu::name_of(verb))] = r.seconds_of(verb);
   }
@@ -278,7 +278,7 @@ std::vector<BenchmarkPart> parts_of(std::span<const BenchmarkCaseResult> cases) 
     }
     if (largest >= kSmallPart) parts.push_back(std::move(part));
   };
-  for (std::size_t v = 0; v < cpu::kVerbs; ++v) {
+  for (std::size_t v = 0; v < cpu::kVerbsOfInference; ++v) {
     const auto verb = static_cast<cpu::Verb>(v);
     add(cpu::name_of(verb), [&](const BenchmarkCaseResult& r) { return r.seconds_of(verb); });
   }

@@ -67,6 +67,8 @@ struct PlanOptions {
   bool list = false;
   bool json = false;
 };
+// --train, or --solve train.
+bool trains(const PlanOptions& options);
 int plan_command(const PlanOptions& options);
 
 struct QuantizeOptions {

@@ -82,10 +82,6 @@ Result<TrainChoice> train_choice(const PlanOptions& options, const SubjectFacts&
                     .validation = {}};
   train::TrainSettings& s = train.settings;
   s.objective = options.method == "orpo" ? train::Objective::kPreference : train::Objective::kSupervised;
-  if (!options.adapter.empty() && options.adapter != "lora" && options.adapter != "dora") {
-    return make_error(ErrorCode::kInvalidArgument, "--adapter with --train is lora or dora, but is \"{}\"",
-                      options.adapter);
-  }
   s.adapter = options.adapter == "dora" ? AdapterKind::kDora : AdapterKind::kLora;
   s.rank = options.rank;
   s.scale = options.scale;
@@ -114,8 +110,7 @@ Result<PlanQuery> query_of(const PlanOptions& options, const SubjectFacts& facts
   query.base.max_tokens = options.max_tokens;
   query.base.exact = options.exact;
   for (const std::string& what : options.solve) query.solve.push_back(AXON_TRY(parse_solve_for(what)));
-  const bool solves_training = std::find(query.solve.begin(), query.solve.end(), SolveFor::kTrain) != query.solve.end();
-  if (options.train || solves_training) query.train = AXON_TRY(train_choice(options, facts));
+  if (trains(options)) query.train = AXON_TRY(train_choice(options, facts));
   MachineAndBudget machine = AXON_TRY(decide_machine(options));
   query.machine = std::move(machine.machine);
   query.budget = std::move(machine.budget);
@@ -173,7 +168,7 @@ Result<int> execute(const PlanOptions& options) {
     return kExitOk;
   }
   const std::unique_ptr<Subject> subject = AXON_TRY(open_subject(options.target, subject_options));
-  if (!options.adapter.empty() && !options.train)
+  if (!options.adapter.empty() && !trains(options))
     AXON_TRY(subject->add_adapter(options.adapter, options.adapter_scale));
   const PlanReport report = AXON_TRY(answer(*subject, AXON_TRY(query_of(options, subject->facts()))));
   if (!options.explain.empty()) return explain(report, options.explain);
@@ -189,6 +184,10 @@ Result<int> execute(const PlanOptions& options) {
 }
 
 }  // namespace
+
+bool trains(const PlanOptions& options) {
+  return options.train || std::find(options.solve.begin(), options.solve.end(), "train") != options.solve.end();
+}
 
 int plan_command(const PlanOptions& options) {
   if (const Status checked = check_reserve(options); !checked.ok()) {

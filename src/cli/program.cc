@@ -237,6 +237,11 @@ void add_plan(CLI::App& program, PlanOptions& o) {
   add_engine_options(app, o);
   add_adapter_options(app, o);
   app->get_option("--adapter")->description("Run with the adapter of this folder or file; with --train: lora or dora");
+  app->parse_complete_callback([&o] {
+    if (!trains(o) || o.adapter.empty() || o.adapter == "lora" || o.adapter == "dora") return;
+    throw CLI::ValidationError("--adapter",
+                               fmt::format("with --train expected lora or dora, but got \"{}\"", o.adapter));
+  });
   add_plan_machine(app, o);
   add_plan_training(app, o);
   const std::string group = "Answers";

@@ -132,7 +132,7 @@ class Learning(Training):
         sizes = [t["shape"][0] * t["shape"][1] for name, t in tensors.items() if name != "__metadata__"]
         self.assertEqual(sum(sizes), told["trainable_parameters"])
         self.assertIn("</svg>", (out / "loss.svg").read_text())
-        self.assertIn(str(self.chats), (out / "report.html").read_text())
+        self.assertIn(self.chats.name, (out / "report.html").read_text())
         # Without --json, stdout stays empty: words are on stderr.
         quiet = self.succeed(*self.small(self.chats, self.folder / "quiet", "--max-steps", "1"))
         self.assertEqual(quiet.out, "")

@@ -40,6 +40,7 @@ enum class Verb {
   kCrossEntropyBackward
 };
 inline constexpr std::size_t kVerbs = 27;
+inline constexpr std::size_t kVerbsOfInference = 11;  // the first of them; the rest are training's
 
 constexpr std::string_view name_of(Verb verb) {
   constexpr std::array<std::string_view, kVerbs> kNames = {"matmul",
