@@ -445,7 +445,7 @@ class Heat(Training):
         self.assertEqual(thermal_states(typed), ["half-rank"])
 
     def test_hot_waits(self):
-        out, done = self.heated("hot", self.trace((0, 90), (1.5, 90), (1.6, 60)))
+        out, done = self.heated("hot", self.trace((0, 90), (5, 90), (5.1, 60)))
         told = done.json()
         self.assertGreater(told["paused_seconds"], 0.4)
         steps = metrics(out, "train")
@@ -454,7 +454,7 @@ class Heat(Training):
         self.assertEqual(told["steps"], 4)
 
     def test_too_hot_stops_behind_a_checkpoint_and_goes_on(self):
-        out, done = self.heated("stop", self.trace((0, 97), (2.5, 97), (2.6, 60)), "--keep", "5")
+        out, done = self.heated("stop", self.trace((0, 97), (6, 97), (6.1, 60)), "--keep", "5")
         states = thermal_states(out)
         self.assertEqual(states[0], "stop")
         self.assertIn("full", states)
