@@ -59,7 +59,7 @@ class Mpi(Case):
     def end(self, process):
         """What all have said. A process that waits for one that has failed would be waited for here."""
         try:
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=200)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             self.fail(f"a process did not end: {process.communicate()}")
@@ -122,7 +122,7 @@ class Mpi(Case):
                 *options]
 
     def wait_for(self, process, out, steps):
-        end = time.monotonic() + 60
+        end = time.monotonic() + 200
         while process.poll() is None and time.monotonic() < end:
             if (out / "metrics.jsonl").exists() and len(
                     (out / "metrics.jsonl").read_text().split('"kind":"train"')) > steps:
